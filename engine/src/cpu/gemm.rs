@@ -1,0 +1,1 @@
+//! Packed-panel matrix products: what every linear layer, head and codebook search stands on.

@@ -1,0 +1,6 @@
+//! Tools for CPU code: the twin of `kernels/common`. SIMD by run-time choice (`simd`), counter-based
+//! random numbers (`random`), the GEMM micro-kernels (`gemm`). Operators live in `ops`.
+
+pub mod gemm;
+pub mod random;
+pub mod simd;

@@ -1,0 +1,281 @@
+//! What a tensor is: a shape, an element type and the place where its elements lie. Row-major,
+//! contiguous, no views: an operator's `Spec` says how it reads the elements, and checks lengths.
+//! Elsewhere: arithmetic (`ops`), files (`checkpoint`), device memory itself (`bindings::driver`).
+
+use crate::error::{Error, Result};
+use half::bf16;
+use std::fmt;
+
+/// Where a tensor lies and an operator runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Device {
+    /// Host memory; the operators' `cpu` modules.
+    Cpu,
+    /// A CUDA device by ordinal; the kernels behind `bindings::launch`.
+    Cuda(u32),
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Cpu => f.write_str("cpu"),
+            Device::Cuda(i) => write!(f, "cuda:{i}"),
+        }
+    }
+}
+
+/// Element type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// IEEE single precision: what the CPU computes in.
+    F32,
+    /// The upper half of an f32: storage on the CPU, arithmetic type on tensor cores.
+    Bf16,
+    /// Indices: tokens, codes, positions.
+    U32,
+}
+
+impl DType {
+    /// Bytes an element takes.
+    pub fn size(self) -> usize {
+        match self {
+            DType::F32 | DType::U32 => 4,
+            DType::Bf16 => 2,
+        }
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DType::F32 => "f32",
+            DType::Bf16 => "bf16",
+            DType::U32 => "u32",
+        })
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Storage {
+    F32(Vec<f32>),
+    Bf16(Vec<bf16>),
+    U32(Vec<u32>),
+}
+
+/// The elements of a tensor, by type and place: what an operator's dispatch matches on.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum Data<'a> {
+    /// f32 in host memory.
+    F32(&'a [f32]),
+    /// bf16 in host memory.
+    Bf16(&'a [bf16]),
+    /// u32 in host memory.
+    U32(&'a [u32]),
+}
+
+/// [`Data`] that may be written.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum DataMut<'a> {
+    /// f32 in host memory.
+    F32(&'a mut [f32]),
+    /// bf16 in host memory.
+    Bf16(&'a mut [bf16]),
+    /// u32 in host memory.
+    U32(&'a mut [u32]),
+}
+
+/// A row-major, contiguous array on a device.
+#[derive(Debug, Clone)]
+pub struct Tensor {
+    shape: Vec<usize>,
+    storage: Storage,
+}
+
+fn elements(shape: &[usize]) -> usize {
+    shape.iter().product()
+}
+
+impl Tensor {
+    /// Zeros in host memory.
+    pub fn zeros(shape: &[usize], dtype: DType) -> Self {
+        let n = elements(shape);
+        let storage = match dtype {
+            DType::F32 => Storage::F32(vec![0.0; n]),
+            DType::Bf16 => Storage::Bf16(vec![bf16::ZERO; n]),
+            DType::U32 => Storage::U32(vec![0; n]),
+        };
+        Tensor { shape: shape.to_vec(), storage }
+    }
+
+    /// An f32 tensor over `values`, row-major.
+    ///
+    /// # Panics
+    /// If `values` does not hold as many elements as `shape` says.
+    pub fn from_f32(shape: &[usize], values: Vec<f32>) -> Self {
+        assert_eq!(values.len(), elements(shape), "elements for shape {shape:?}");
+        Tensor { shape: shape.to_vec(), storage: Storage::F32(values) }
+    }
+
+    /// A bf16 tensor over `values`; panics as [`Tensor::from_f32`] does.
+    pub fn from_bf16(shape: &[usize], values: Vec<bf16>) -> Self {
+        assert_eq!(values.len(), elements(shape), "elements for shape {shape:?}");
+        Tensor { shape: shape.to_vec(), storage: Storage::Bf16(values) }
+    }
+
+    /// A u32 tensor over `values`; panics as [`Tensor::from_f32`] does.
+    pub fn from_u32(shape: &[usize], values: Vec<u32>) -> Self {
+        assert_eq!(values.len(), elements(shape), "elements for shape {shape:?}");
+        Tensor { shape: shape.to_vec(), storage: Storage::U32(values) }
+    }
+
+    /// Sizes, outermost first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        elements(&self.shape)
+    }
+
+    /// Whether it holds no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        match self.storage {
+            Storage::F32(_) => DType::F32,
+            Storage::Bf16(_) => DType::Bf16,
+            Storage::U32(_) => DType::U32,
+        }
+    }
+
+    /// Where it lies.
+    pub fn device(&self) -> Device {
+        Device::Cpu
+    }
+
+    /// The elements, for an operator's dispatch.
+    pub fn data(&self) -> Data<'_> {
+        match &self.storage {
+            Storage::F32(v) => Data::F32(v),
+            Storage::Bf16(v) => Data::Bf16(v),
+            Storage::U32(v) => Data::U32(v),
+        }
+    }
+
+    /// The elements, to be written by an operator.
+    pub fn data_mut(&mut self) -> DataMut<'_> {
+        match &mut self.storage {
+            Storage::F32(v) => DataMut::F32(v),
+            Storage::Bf16(v) => DataMut::Bf16(v),
+            Storage::U32(v) => DataMut::U32(v),
+        }
+    }
+
+    /// Gives it another shape, keeping its allocation where that suffices: a workspace that has
+    /// seen its largest batch never allocates again. The elements are unspecified afterwards.
+    pub fn resize(&mut self, shape: &[usize]) {
+        let n = elements(shape);
+        self.shape.clear();
+        self.shape.extend_from_slice(shape);
+        match &mut self.storage {
+            Storage::F32(v) => v.resize(n, 0.0),
+            Storage::Bf16(v) => v.resize(n, bf16::ZERO),
+            Storage::U32(v) => v.resize(n, 0),
+        }
+    }
+
+    /// Sets every element to zero.
+    pub fn zero(&mut self) -> Result<()> {
+        match &mut self.storage {
+            Storage::F32(v) => v.fill(0.0),
+            Storage::Bf16(v) => v.fill(bf16::ZERO),
+            Storage::U32(v) => v.fill(0),
+        }
+        Ok(())
+    }
+
+    /// The elements as f32 in host memory.
+    ///
+    /// # Errors
+    /// If they are of another type or lie elsewhere.
+    pub fn f32(&self) -> Result<&[f32]> {
+        match &self.storage {
+            Storage::F32(v) => Ok(v),
+            _ => Err(self.wrong("f32")),
+        }
+    }
+
+    /// [`Tensor::f32`] for writing.
+    pub fn f32_mut(&mut self) -> Result<&mut [f32]> {
+        if !matches!(self.storage, Storage::F32(_)) {
+            return Err(self.wrong("f32"));
+        }
+        match &mut self.storage {
+            Storage::F32(v) => Ok(v),
+            _ => unreachable!("the type was just checked"),
+        }
+    }
+
+    /// The elements as u32 in host memory; errors as [`Tensor::f32`] does.
+    pub fn u32(&self) -> Result<&[u32]> {
+        match &self.storage {
+            Storage::U32(v) => Ok(v),
+            _ => Err(self.wrong("u32")),
+        }
+    }
+
+    /// A copy of the elements widened (or converted) to f32 in host memory.
+    pub fn to_f32_vec(&self) -> Result<Vec<f32>> {
+        Ok(match &self.storage {
+            Storage::F32(v) => v.clone(),
+            Storage::Bf16(v) => v.iter().map(|x| x.to_f32()).collect(),
+            Storage::U32(v) => v.iter().map(|&x| x as f32).collect(),
+        })
+    }
+
+    /// The same tensor in another element type. To bf16 it rounds to nearest even.
+    pub fn to_dtype(&self, dtype: DType) -> Result<Tensor> {
+        let storage = match (&self.storage, dtype) {
+            (Storage::F32(v), DType::Bf16) => {
+                Storage::Bf16(v.iter().map(|&x| bf16::from_f32(x)).collect())
+            }
+            (Storage::Bf16(v), DType::F32) => Storage::F32(v.iter().map(|x| x.to_f32()).collect()),
+            (_, to) if to == self.dtype() => self.storage.clone(),
+            (_, to) => {
+                return Err(Error::invalid(
+                    "tensor",
+                    format!("{} does not convert to {to}", self.dtype()),
+                ));
+            }
+        };
+        Ok(Tensor { shape: self.shape.clone(), storage })
+    }
+
+    fn wrong(&self, want: &str) -> Error {
+        Error::invalid(
+            "tensor",
+            format!(
+                "{want} in host memory was asked for, it is {} on {}",
+                self.dtype(),
+                self.device()
+            ),
+        )
+    }
+}
+
+/// Why an operator's dispatch found no arm for these arguments: mixed devices, or element types
+/// that the device has no implementation for.
+pub fn no_arm(op: &'static str, args: &[&Tensor]) -> Error {
+    let device = args.first().map_or(Device::Cpu, |t| t.device());
+    if args.iter().any(|t| t.device() != device) {
+        return Error::MixedDevices { op };
+    }
+    let types: Vec<String> = args.iter().map(|t| t.dtype().to_string()).collect();
+    Error::Unsupported { op, device, types: types.join(" × ") }
+}

@@ -1,0 +1,15 @@
+//! Fast CPU path against the reference in f64, by the noise rule of `engine::testing`.
+
+mod adamw;
+mod attention;
+mod attention_decode;
+mod codebook;
+mod cross_entropy;
+mod dropout;
+mod embedding;
+mod linear;
+mod reduce;
+mod rmsnorm;
+mod rope;
+mod swiglu;
+mod trie_softmax;

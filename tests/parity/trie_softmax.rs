@@ -1,0 +1,1 @@
+//! trie_softmax: parity

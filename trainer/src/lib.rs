@@ -1,0 +1,14 @@
+//! The trainer changes models: data sets, semantic-ID learning, supervised training, evaluation.
+//! What runs a model (operators, transformer, trie, beam search) lives in `engine`.
+
+pub mod backward;
+pub mod data;
+pub mod error;
+pub mod evaluate;
+pub mod loss;
+pub mod optim;
+pub mod quantize;
+pub mod recipe;
+pub mod sft;
+
+pub use error::{Error, Result};

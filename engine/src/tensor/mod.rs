@@ -2,7 +2,7 @@
 //! contiguous, no views: an operator's `Spec` says how it reads the elements, and checks lengths.
 //! Elsewhere: arithmetic (`ops`), files (`checkpoint`), device memory itself (`bindings::driver`).
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, expect_len};
 use half::bf16;
 use std::fmt;
 
@@ -196,6 +196,33 @@ impl Tensor {
             Storage::F32(v) => v.fill(0.0),
             Storage::Bf16(v) => v.fill(bf16::ZERO),
             Storage::U32(v) => v.fill(0),
+        }
+        Ok(())
+    }
+
+    /// Takes over the elements of `src`, which has as many.
+    ///
+    /// # Errors
+    /// Another length, element type or device.
+    pub fn copy_from(&mut self, src: &Tensor) -> Result<()> {
+        expect_len("copy", "source", src.len(), self.len())?;
+        self.copy_at(0, src)
+    }
+
+    /// Takes over the elements of `src` from element `at` on.
+    ///
+    /// # Errors
+    /// A range beyond the end; another element type or device.
+    pub fn copy_at(&mut self, at: usize, src: &Tensor) -> Result<()> {
+        let (have, n) = (self.len(), src.len());
+        if at.checked_add(n).is_none_or(|end| end > have) {
+            return Err(Error::Length { op: "copy", arg: "destination", have, want: at + n });
+        }
+        match (&mut self.storage, &src.storage) {
+            (Storage::F32(y), Storage::F32(x)) => y[at..at + n].copy_from_slice(x),
+            (Storage::Bf16(y), Storage::Bf16(x)) => y[at..at + n].copy_from_slice(x),
+            (Storage::U32(y), Storage::U32(x)) => y[at..at + n].copy_from_slice(x),
+            _ => return Err(no_arm("copy", &[self, src])),
         }
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! Tools for CPU code: the twin of `kernels/common`. SIMD by run-time choice (`simd`), counter-based
-//! random numbers (`random`), the GEMM micro-kernels (`gemm`). Operators live in `ops`.
+//! random numbers (`random`), fixed tiles for the pool (`tiles`), the GEMM micro-kernels (`gemm`).
+//! Operators live in `ops`.
 
 pub mod gemm;
 pub mod random;
 pub mod simd;
+pub mod tiles;

@@ -1,1 +1,65 @@
-//! reduce
+//! What the step around the model needs: Σ x² for clipping, y += x, x·a. Sums of a product's rows
+//! live with their operators.
+
+mod cpu;
+pub mod reference;
+
+use super::Work;
+use crate::error::{Result, expect_len};
+use crate::tensor::{Data, DataMut, Tensor, no_arm};
+
+/// Σ x² in f64: each square is exact, and their order follows from the length alone, the same on
+/// every processor.
+///
+/// # Errors
+/// If x is not f32.
+pub fn sum_squares(x: &Tensor) -> Result<f64> {
+    match x.data() {
+        Data::F32(x) => Ok(cpu::sum_squares(x)),
+        _ => Err(no_arm("sum_squares", &[x])),
+    }
+}
+
+/// y += x, element by element.
+///
+/// # Errors
+/// Lengths that differ, mixed devices, types other than f32.
+pub fn add(x: &Tensor, y: &mut Tensor) -> Result<()> {
+    expect_len("add", "x", x.len(), y.len())?;
+    match (x.data(), y.data_mut()) {
+        (Data::F32(x), DataMut::F32(y)) => {
+            cpu::add(x, y);
+            Ok(())
+        }
+        _ => Err(no_arm("add", &[x, y])),
+    }
+}
+
+/// x ← a·x.
+///
+/// # Errors
+/// If x is not f32.
+pub fn scale(x: &mut Tensor, a: f32) -> Result<()> {
+    match x.data_mut() {
+        DataMut::F32(x) => {
+            cpu::scale(x, a);
+            Ok(())
+        }
+        _ => Err(no_arm("scale", &[x])),
+    }
+}
+
+/// [`sum_squares`] of `len` elements.
+pub fn work_sum_squares(len: usize) -> Work {
+    Work { flops: 2 * len as u64, bytes: 4 * len as u64 }
+}
+
+/// [`add`] of `len` elements.
+pub fn work_add(len: usize) -> Work {
+    Work { flops: len as u64, bytes: 12 * len as u64 }
+}
+
+/// [`scale`] of `len` elements.
+pub fn work_scale(len: usize) -> Work {
+    Work { flops: len as u64, bytes: 8 * len as u64 }
+}

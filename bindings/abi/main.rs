@@ -1,0 +1,97 @@
+//! Writes `bindings/src/abi.rs` from the contracts `kernels/*.h`; with `--check` it compares instead
+//! and fails when the committed file is not what the headers say. Needs libclang (scripts/setup puts
+//! one into `.toolchain`; LIBCLANG_PATH names another). No other build does, which is why the result
+//! is committed.
+//!
+//!     cargo run -p sidra-abi              # after a header changed
+//!     cargo run -p sidra-abi -- --check   # what CI runs
+
+use bindgen::callbacks::{DeriveInfo, ParseCallbacks};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Parameter structs travel to the device by value: `Pod` proves that they have no padding and no
+/// pointers, so copying their bytes is all there is to it.
+#[derive(Debug)]
+struct PlainData;
+impl ParseCallbacks for PlainData {
+    fn add_derives(&self, _: &DeriveInfo<'_>) -> Vec<String> {
+        vec!["bytemuck::Pod".into(), "bytemuck::Zeroable".into()]
+    }
+}
+
+const HEAD: &str = "\
+//! Parameter structs and tile constants of every kernel family, written by bindgen from the contracts
+//! `kernels/*.h` (`cargo run -p sidra-abi` after editing one). Sizes, alignments and offsets are
+//! asserted at compile time: a layout that C and Rust see differently does not build.
+#![allow(missing_docs)]
+";
+
+fn generate(root: &Path) -> Result<String, String> {
+    let kernels = root.join("kernels");
+    let mut headers: Vec<PathBuf> = std::fs::read_dir(&kernels)
+        .map_err(|e| format!("{}: {e}", kernels.display()))?
+        .filter_map(|e| Some(e.ok()?.path()))
+        .filter(|p| p.extension().is_some_and(|e| e == "h"))
+        .collect();
+    headers.sort();
+    if headers.is_empty() {
+        return Err(format!("{}: no header there", kernels.display()));
+    }
+    let mut builder = bindgen::Builder::default();
+    for h in &headers {
+        builder = builder.header(h.to_string_lossy());
+    }
+    let body = builder
+        .allowlist_file(".*/kernels/[a-z_]+\\.h")
+        .parse_callbacks(Box::new(PlainData))
+        .derive_default(true)
+        .layout_tests(true)
+        .default_enum_style(bindgen::EnumVariation::Consts)
+        .prepend_enum_name(false)
+        .disable_header_comment()
+        .use_core()
+        .formatter(bindgen::Formatter::Prettyplease)
+        .generate()
+        .map_err(|e| e.to_string())?
+        .to_string();
+    Ok(format!("{HEAD}\n{body}"))
+}
+
+fn run() -> Result<(), String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let libclang = root.join(".toolchain/clang/native");
+    if std::env::var_os("LIBCLANG_PATH").is_none() && libclang.is_dir() {
+        // SAFETY: the process has one thread here, and nothing has read the environment yet.
+        unsafe { std::env::set_var("LIBCLANG_PATH", &libclang) };
+    }
+    let file = root.join("bindings/src/abi.rs");
+    let fresh = generate(&root)?;
+    match std::env::args().nth(1).as_deref() {
+        None => std::fs::write(&file, fresh).map_err(|e| format!("{}: {e}", file.display())),
+        Some("--check") => {
+            let committed = std::fs::read_to_string(&file)
+                .map_err(|e| format!("{}: {e}", file.display()))?;
+            let differs = committed.lines().zip(fresh.lines()).position(|(a, b)| a != b);
+            match differs {
+                None if committed.len() == fresh.len() => Ok(()),
+                at => Err(format!(
+                    "bindings/src/abi.rs:{}: not what kernels/*.h say; run `cargo run -p sidra-abi` \
+                     and commit the result",
+                    at.unwrap_or(committed.lines().count().min(fresh.lines().count())) + 1
+                )),
+            }
+        }
+        Some(other) => Err(format!("unknown argument `{other}`; --check is the only one")),
+    }
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The Rust GPU path over the emulated driver of `tests/simt`.

@@ -1,1 +1,114 @@
-//! sid
+//! Damaged catalogues: every one is refused with the file, the place and the mend; none panics, and
+//! none makes the reader allocate by what a header claims.
+
+use engine::sid::{Catalogue, Codes, FILE_NAME};
+use engine::testing::below;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A catalogue of 60 items, some of which collide, in a folder of its own.
+fn written() -> (tempfile::TempDir, PathBuf, Vec<u8>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE_NAME);
+    let codes = Codes::new(vec![4, 4, 4], below(3, 180, 4)).unwrap();
+    let ids: Vec<String> = (0..60).map(|i| format!("B{i:04}")).collect();
+    let titles: Vec<String> = (0..60).map(|i| format!("Teapot № {i}")).collect();
+    Catalogue::new(codes, &ids, &titles).unwrap().save(&path).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    (folder, path, bytes)
+}
+
+/// Opens `bytes` as a file: an error that names file and mend, or panics.
+fn refused(path: &Path, bytes: &[u8]) -> String {
+    fs::write(path, bytes).unwrap();
+    let error = match Catalogue::open(path) {
+        Ok(_) => panic!("a damaged catalogue was opened"),
+        Err(error) => error.to_string(),
+    };
+    assert!(error.contains(FILE_NAME) && error.contains("sidra quantize"), "{error}");
+    error
+}
+
+#[test]
+fn a_flipped_bit_is_found_wherever_it_is() {
+    let (_folder, path, bytes) = written();
+    let header = 8 + bytes[0] as usize + 256 * bytes[1] as usize;
+    // Every third byte of the header, every seventh of the data; the bits of a byte in turn.
+    let places = (0..header).step_by(3).chain((header..bytes.len()).step_by(7));
+    let mut tried = 0;
+    for (i, at) in places.enumerate() {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 1 << (i % 8);
+        refused(&path, &bytes);
+        tried += 1;
+    }
+    assert!(tried > 500, "{tried} places");
+    fs::write(&path, &bytes).unwrap();
+    assert!(Catalogue::open(&path).is_ok(), "the undamaged file still opens");
+}
+
+#[test]
+fn a_cut_file_is_found_wherever_it_ends() {
+    let (_folder, path, bytes) = written();
+    for end in (0..bytes.len()).step_by(13).chain([bytes.len() - 1]) {
+        refused(&path, &bytes[..end]);
+    }
+    let mut longer = bytes.clone();
+    longer.push(0);
+    refused(&path, &longer);
+}
+
+#[test]
+fn a_header_that_claims_too_much_is_refused() {
+    let (_folder, path, bytes) = written();
+    for length in [u64::MAX, 1 << 40, 99_999_999, 1 << 15] {
+        let mut bytes = bytes.clone();
+        bytes[..8].copy_from_slice(&length.to_le_bytes());
+        let error = refused(&path, &bytes);
+        assert!(error.contains("a header of"), "{error}");
+    }
+    // Shapes whose product overflows or passes the file.
+    for shape in ["[4611686018427387904,4]", "[1099511627776]"] {
+        let header = format!(
+            r#"{{"__metadata__":{{"sidra_catalogue":"1 0"}},"sizes":{{"dtype":"U32","shape":{shape},"data_offsets":[0,12]}}}}"#
+        );
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(header.as_bytes());
+        bytes.extend_from_slice(&[0; 12]);
+        refused(&path, &bytes);
+    }
+}
+
+#[test]
+fn another_file_is_called_what_it_is() {
+    let (folder, path, bytes) = written();
+    let model = br#"{"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#;
+    let mut file = (model.len() as u64).to_le_bytes().to_vec();
+    file.extend_from_slice(model);
+    file.push(0);
+    assert!(refused(&path, &file).contains("not a catalogue"));
+    assert!(refused(&path, b"").contains("0 bytes"));
+    assert!(refused(&path, b"{\"0\": [\"<a_1>\"]}").contains("byte 0"));
+
+    let newer = bytes.windows(2).position(|w| w == b"1 ").unwrap();
+    let mut file = bytes.clone();
+    file[newer] = b'2';
+    assert!(refused(&path, &file).contains("where this program reads 1"));
+
+    let missing = folder.path().join("nowhere").join(FILE_NAME);
+    assert!(Catalogue::open(&missing).unwrap_err().to_string().contains("nowhere"));
+    assert!(Catalogue::open(folder.path()).is_err(), "a folder is no catalogue");
+}
+
+#[test]
+fn a_place_that_cannot_be_written_leaves_what_was_there() {
+    let (folder, path, bytes) = written();
+    let catalogue = Catalogue::open(&path).unwrap();
+    let nowhere = folder.path().join("missing").join(FILE_NAME);
+    assert!(catalogue.save(&nowhere).unwrap_err().to_string().contains("missing"));
+    fs::create_dir(folder.path().join("taken")).unwrap();
+    fs::write(folder.path().join("taken").join("x"), b"x").unwrap();
+    assert!(catalogue.save(&folder.path().join("taken")).is_err(), "a folder is in the way");
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left");
+}

@@ -5,6 +5,7 @@ mod attention;
 mod attention_decode;
 mod codebook;
 mod cross_entropy;
+mod determinism;
 mod dropout;
 mod embedding;
 mod linear;

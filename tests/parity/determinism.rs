@@ -1,7 +1,8 @@
 //! The same bits for any number of threads, and for a row whatever rows stand beside it.
 
 use engine::cpu::random::Stream;
-use engine::ops::{adamw, dropout, embedding, reduce, rmsnorm, swiglu};
+use engine::ops::{adamw, codebook, dropout, embedding, reduce, rmsnorm, swiglu, trie_softmax};
+use engine::sid::{Codes, Trie};
 use engine::testing::{below, normal, poison};
 use engine::{DType, Tensor};
 
@@ -104,6 +105,45 @@ fn embedding_whatever_the_threads() {
         embedding::forward(&spec, &table, &ids, &mut y).unwrap();
         embedding::backward(&spec, &ids, &dy, &mut dtable).unwrap();
         vec![y, dtable]
+    });
+}
+
+#[test]
+fn codebook_whatever_the_threads() {
+    let spec = codebook::Spec { points: 900, width: 33, codes: 70 };
+    let (x, centres) = (values(1, spec.points * spec.width), values(2, spec.codes * spec.width));
+    assert_same_bits("codebook", || {
+        let mut codes = Tensor::zeros(&[spec.points], DType::U32);
+        let (mut distance, mut centres) = (poisoned(spec.points), centres.clone());
+        codebook::assign(&spec, &x, &centres, &mut codes, &mut distance).unwrap();
+        let mut counts = Tensor::zeros(&[spec.codes], DType::U32);
+        codebook::update(&spec, &x, &codes, &mut centres, &mut counts).unwrap();
+        vec![codes, distance, centres, counts]
+    });
+}
+
+#[test]
+fn trie_softmax_whatever_the_threads() {
+    let (items, size) = (2000, 32);
+    let trie = Trie::build(&Codes::new(vec![size; 2], below(1, 2 * items, 32)).unwrap()).unwrap();
+    let spec = trie_softmax::Spec {
+        requests: 9,
+        rows: 8,
+        width: 20,
+        level: 1,
+        vocab: 70,
+        token_base: 35,
+        normalise: trie_softmax::Normalise::Vocabulary,
+    };
+    let n = spec.requests * spec.rows;
+    let (logits, scores) = (values(2, n * spec.vocab), normal(3, n, 1.0));
+    let nodes = below(4, n, trie.nodes(1));
+    assert_same_bits("trie_softmax", || {
+        let mut out = trie_softmax::Selection::default();
+        trie_softmax::select(&spec, &trie, &logits, &scores, &nodes, &mut out).unwrap();
+        let whole = |x: &[u32]| Tensor::from_u32(&[x.len()], x.to_vec());
+        let score = Tensor::from_f32(&[out.score.len()], out.score.clone());
+        vec![whole(&out.parent), whole(&out.code), whole(&out.node), score, whole(&out.count)]
     });
 }
 

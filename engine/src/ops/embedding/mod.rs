@@ -68,9 +68,9 @@ impl Spec {
 /// mixed devices, other element types.
 pub fn forward(spec: &Spec, table: &Tensor, ids: &Tensor, y: &mut Tensor) -> Result<()> {
     spec.check()?;
-    expect_len(OP, "table", table.len(), spec.vocab * spec.width)?;
+    expect_len(OP, "table", table.len(), spec.vocab.saturating_mul(spec.width))?;
     expect_len(OP, "ids", ids.len(), spec.tokens)?;
-    expect_len(OP, "y", y.len(), spec.tokens * spec.width)?;
+    expect_len(OP, "y", y.len(), spec.tokens.saturating_mul(spec.width))?;
     match (table.data(), ids.data(), y.data_mut()) {
         (Data::F32(table), Data::U32(ids), DataMut::F32(y)) => {
             spec.check_ids(ids)?;
@@ -94,8 +94,8 @@ pub fn forward(spec: &Spec, table: &Tensor, ids: &Tensor, y: &mut Tensor) -> Res
 pub fn backward(spec: &Spec, ids: &Tensor, dy: &Tensor, dtable: &mut Tensor) -> Result<()> {
     spec.check()?;
     expect_len(OP, "ids", ids.len(), spec.tokens)?;
-    expect_len(OP, "dy", dy.len(), spec.tokens * spec.width)?;
-    expect_len(OP, "dtable", dtable.len(), spec.vocab * spec.width)?;
+    expect_len(OP, "dy", dy.len(), spec.tokens.saturating_mul(spec.width))?;
+    expect_len(OP, "dtable", dtable.len(), spec.vocab.saturating_mul(spec.width))?;
     match (ids.data(), dy.data(), dtable.data_mut()) {
         (Data::U32(ids), Data::F32(dy), DataMut::F32(dtable)) => {
             spec.check_ids(ids)?;

@@ -40,7 +40,7 @@ impl Spec {
     }
 
     fn len(&self) -> usize {
-        self.rows * self.width
+        self.rows.saturating_mul(self.width)
     }
 
     /// Forward: reads x and w, writes y and rstd.

@@ -1,1 +1,169 @@
-//! attention: parity
+//! attention: tiles against plain loops in f64, forward and backward, and the promises about bits.
+
+use engine::Tensor;
+use engine::ops::attention::{Segments, Spec, backward, forward, reference};
+use engine::testing::{assert_parity, normal, poison, wide};
+
+#[derive(Debug, Clone)]
+struct Case {
+    spec: Spec,
+    segments: Segments,
+    /// Factor of q: 20 makes the softmax nearly a choice.
+    sharpness: f32,
+}
+
+fn spec(heads: usize, kv_heads: usize, head_dim: usize) -> Spec {
+    Spec { heads, kv_heads, head_dim, scale: 1.0 / (head_dim as f32).sqrt() }
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let shapes = [
+        Segments::packed(&[]),
+        Segments::packed(&[1]),
+        Segments::packed(&[2, 17, 0, 33, 1]),
+        Segments::packed(&[0, 65, 0]),
+        Segments::packed(&[129]),
+        Segments::cached(&[1, 0, 3], &[300, 5, 70]),
+        Segments::cached(&[40, 1], &[100, 1]),
+    ];
+    for segments in &shapes {
+        for (heads, kv_heads) in [(2, 2), (3, 1), (6, 2), (40, 1)] {
+            for head_dim in [8, 16, 20, 64, 128] {
+                if heads == 40 && head_dim > 20 {
+                    continue; // the tile larger than usual needs no wide heads to show itself
+                }
+                let spec = spec(heads, kv_heads, head_dim);
+                cases.push(Case { spec, segments: segments.clone(), sharpness: 1.0 });
+            }
+        }
+    }
+    for sharpness in [1.0, 20.0] {
+        let segments = Segments::packed(&[257]);
+        cases.push(Case { spec: spec(2, 1, 64), segments: segments.clone(), sharpness });
+        cases.push(Case { spec: spec(1, 1, 5), segments, sharpness });
+    }
+    cases
+}
+
+struct Inputs {
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    d_o: Vec<f32>,
+}
+
+impl Case {
+    fn inputs(&self) -> Inputs {
+        let nq = self.segments.queries() * self.spec.heads * self.spec.head_dim;
+        let nk = self.segments.keys() * self.spec.kv_heads * self.spec.head_dim;
+        Inputs {
+            q: normal(1, nq, self.sharpness),
+            k: normal(2, nk, 1.0),
+            v: normal(3, nk, 1.0),
+            d_o: normal(4, nq, 1.0),
+        }
+    }
+}
+
+fn tensor(x: &[f32]) -> Tensor {
+    Tensor::from_f32(&[x.len()], x.to_vec())
+}
+
+/// o, lse, dq, dk, dv.
+type Results<T> = [Vec<T>; 5];
+
+fn fast(case: &Case, x: &Inputs) -> Results<f32> {
+    let Case { spec, segments, .. } = case;
+    let [q, k, v, d_o] = [&x.q, &x.k, &x.v, &x.d_o].map(|x| tensor(x));
+    let mut o = tensor(&poison(x.q.len()));
+    let mut lse = tensor(&poison(segments.queries() * spec.heads));
+    forward(spec, segments, &q, &k, &v, &mut o, &mut lse).unwrap();
+    let [mut dq, mut dk, mut dv] = [&x.q, &x.k, &x.v].map(|x| tensor(&poison(x.len())));
+    backward(spec, segments, &q, &k, &v, &o, &lse, &d_o, &mut dq, &mut dk, &mut dv).unwrap();
+    [o, lse, dq, dk, dv].map(|t| t.f32().unwrap().to_vec())
+}
+
+fn defined<R: engine::ops::Real>(case: &Case, [q, k, v, d_o]: [Vec<R>; 4]) -> Results<R> {
+    let Case { spec, segments, .. } = case;
+    let zeros = |n: usize| vec![R::zero(); n];
+    let (mut o, mut lse) = (zeros(q.len()), zeros(segments.queries() * spec.heads));
+    reference::forward(spec, segments, &q, &k, &v, &mut o, &mut lse);
+    let (mut dq, mut dk, mut dv) = (zeros(q.len()), zeros(k.len()), zeros(v.len()));
+    reference::backward(spec, segments, &q, &k, &v, &o, &lse, &d_o, &mut dq, &mut dk, &mut dv);
+    [o, lse, dq, dk, dv]
+}
+
+#[test]
+fn tiles_agree_with_the_reference() {
+    for case in cases() {
+        let x = case.inputs();
+        let y = fast(&case, &x);
+        let truth = defined(&case, [&x.q, &x.k, &x.v, &x.d_o].map(|x| wide(x)));
+        let plain = defined(&case, [&x.q, &x.k, &x.v, &x.d_o].map(|x| x.clone()));
+        for (i, name) in ["o", "lse", "dq", "dk", "dv"].into_iter().enumerate() {
+            assert_parity(&y[i], &truth[i], &plain[i], &(name, &case));
+        }
+    }
+}
+
+/// The rows of segment 1 are the same bits alone, between others, and on any number of threads.
+#[test]
+fn bits_depend_on_neither_neighbours_nor_threads() {
+    let spec = spec(6, 2, 20);
+    let lengths = [70, 150, 9];
+    let together = Case { spec, segments: Segments::packed(&lengths), sharpness: 1.0 };
+    let x = together.inputs();
+    let all = fast(&together, &x);
+    for threads in [1, 3] {
+        let pool = rayon_pool(threads);
+        assert_eq!(pool.install(|| fast(&together, &x)), all, "{threads} threads");
+    }
+    let cut = |x: &[f32], width: usize| x[70 * width..220 * width].to_vec();
+    let (wq, wk) = (6 * 20, 2 * 20);
+    let alone = Case { spec, segments: Segments::packed(&lengths[1..2]), sharpness: 1.0 };
+    let x = Inputs { q: cut(&x.q, wq), k: cut(&x.k, wk), v: cut(&x.v, wk), d_o: cut(&x.d_o, wq) };
+    let widths = [wq, 6, wq, wk, wk];
+    for (i, part) in fast(&alone, &x).into_iter().enumerate() {
+        assert_eq!(part, cut(&all[i], widths[i]), "result {i}");
+    }
+}
+
+fn rayon_pool(threads: usize) -> rayon::ThreadPool {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
+}
+
+/// A prompt computed in two calls, the second behind the first one's keys, is the prompt.
+#[test]
+fn a_cache_in_front_changes_nothing() {
+    let spec = spec(4, 2, 16);
+    let whole = Case { spec, segments: Segments::packed(&[100]), sharpness: 1.0 };
+    let x = whole.inputs();
+    let [o, ..] = fast(&whole, &x);
+    let late = Case { spec, segments: Segments::cached(&[32], &[100]), sharpness: 1.0 };
+    let last = |x: &[f32]| x[68 * 64..].to_vec();
+    let x = Inputs { q: last(&x.q), d_o: last(&x.d_o), k: x.k, v: x.v };
+    assert_eq!(fast(&late, &x)[0], last(&o));
+}
+
+#[test]
+fn bad_calls_are_refused() {
+    let x = tensor(&[0.0; 16]);
+    let refused = |spec: Spec, segments: Segments, word: &str| {
+        let (mut o, mut lse) = (tensor(&[0.0; 16]), tensor(&[0.0; 4]));
+        let error = forward(&spec, &segments, &x, &x, &x, &mut o, &mut lse).unwrap_err();
+        assert!(error.to_string().contains(word), "{error}");
+    };
+    refused(spec(3, 2, 4), Segments::packed(&[4]), "must divide");
+    refused(spec(1, 0, 4), Segments::packed(&[4]), "none may be 0");
+    refused(
+        spec(1, 1, 4),
+        Segments::packed(&[5]),
+        "q holds 16 elements where its shape asks for 20",
+    );
+    refused(spec(1, 1, 4), Segments::cached(&[4], &[3]), "segment 0 has 4 queries but 3 keys");
+    refused(spec(1, 1, 4), Segments { q: vec![0, 4], k: vec![0, 2, 4] }, "2 bounds of queries");
+    refused(spec(1, 1, 4), Segments { q: vec![], k: vec![] }, "ascend from 0");
+    refused(spec(1, 1, 4), Segments { q: vec![0, 5, 4], k: vec![0, 4, 4] }, "ascend from 0");
+    refused(spec(1, 1, 4), Segments::packed(&[u32::MAX, 9]), "q holds 16");
+}

@@ -2,7 +2,9 @@
 //! random numbers (`random`), fixed tiles for the pool (`tiles`), the GEMM micro-kernels (`gemm`).
 //! Operators live in `ops`.
 
+pub mod blocks;
 pub mod gemm;
+pub mod micro;
 pub mod random;
 pub mod simd;
 pub mod tiles;

@@ -1,0 +1,262 @@
+//! attention on the CPU: tasks of (segment, kv head, range of queries), tiles of rows within a task.
+//! Every range is fixed by the segment alone, so a row's bits depend on neither threads nor neighbours.
+
+use super::tile::{self, Cache, KEYS, Sight, Tile, across, along, only_from};
+use super::{Segments, Spec};
+use crate::cpu::blocks::{Block, grid};
+use crate::cpu::micro::{BLOCK, Left, product, scratch};
+use crate::cpu::simd::{self, Kernel, Simd};
+use rayon::prelude::*;
+
+/// Queries a task in forward, rounded to whole tiles.
+const QUERIES: usize = 128;
+
+pub(super) fn forward(
+    spec: &Spec,
+    segments: &Segments,
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    o: &mut [f32],
+    lse: &mut [f32],
+) {
+    let (d, group, width) = (spec.head_dim, spec.group(), spec.heads * spec.head_dim);
+    let kv_width = spec.kv_heads * d;
+    let step = QUERIES.next_multiple_of(tile::queries(group));
+    let mut cuts = vec![0];
+    let mut ranges = Vec::new();
+    for b in 0..segments.len() {
+        let (q0, q1) = (segments.q[b] as usize, segments.q[b + 1] as usize);
+        let (k0, k1) = (segments.k[b] as usize, segments.k[b + 1] as usize);
+        for start in (q0..q1).step_by(step) {
+            cuts.push((start + step).min(q1));
+            ranges.push(Range { query: start, key: k0, before: (k1 - k0) - (q1 - start) });
+        }
+    }
+    let blocks = grid(o, width, &cuts, group * d).into_par_iter();
+    let blocks = blocks.zip(grid(lse, spec.heads, &cuts, group)).enumerate();
+    blocks.for_each(|(i, (o, lse))| {
+        let (range, head) = (ranges[i / spec.kv_heads], i % spec.kv_heads);
+        let at = range.key * kv_width + head * d;
+        let cache = Cache { k: &k[at..], v: &v[at..], stride: kv_width };
+        let q = &q[range.query * width + head * group * d..];
+        simd::run(Forward { spec, before: range.before, q, cache, o, lse });
+    });
+}
+
+/// Consecutive queries of a segment.
+#[derive(Clone, Copy)]
+struct Range {
+    /// First row of q.
+    query: usize,
+    /// First row of the segment's k and v.
+    key: usize,
+    /// Keys of the segment before the first query's own.
+    before: usize,
+}
+
+/// Row r of a tile: head r % G of query r / G; queries lie `width` apart.
+#[inline(always)]
+fn row(x: &[f32], width: usize, group: usize, d: usize, r: usize) -> &[f32] {
+    &x[r / group * width + r % group * d..][..d]
+}
+
+struct Forward<'a> {
+    spec: &'a Spec,
+    before: usize,
+    /// From the first query's first head of this group.
+    q: &'a [f32],
+    cache: Cache<'a>,
+    o: Block<'a>,
+    lse: Block<'a>,
+}
+
+impl Kernel for Forward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let (d, group) = (self.spec.head_dim, self.spec.group());
+        let (width, step) = (self.spec.heads * d, tile::queries(group));
+        scratch(tile::scratch(step * group, d), |buffer| {
+            for first in (0..self.o.rows()).step_by(step) {
+                let queries = step.min(self.o.rows() - first);
+                let rows = queries * group;
+                let mut tile = Tile::new(buffer, rows, d);
+                let q = &self.q[first * width..];
+                across(rows, |r| row(q, width, group, d, r), d, tile.q, tile.ld);
+                let position = self.before + first;
+                let sight = Sight { total: position + queries, first: position, group };
+                tile.attend(s, self.spec.scale, self.cache, sight);
+                for r in 0..rows {
+                    let (i, g) = (first + r / group, r % group);
+                    let o = &mut self.o.row(i)[g * d..(g + 1) * d];
+                    along(tile.o, tile.ld, r, 1.0 / tile.sum[r], o);
+                    self.lse.row(i)[g] = tile.max[r] + tile.sum[r].ln();
+                }
+            }
+        });
+    }
+}
+
+/// What backward reads.
+pub(super) struct Kept<'a> {
+    pub q: &'a [f32],
+    pub k: &'a [f32],
+    pub v: &'a [f32],
+    pub o: &'a [f32],
+    pub lse: &'a [f32],
+    pub d_o: &'a [f32],
+}
+
+pub(super) fn backward(
+    spec: &Spec,
+    segments: &Segments,
+    kept: &Kept,
+    dq: &mut [f32],
+    dk: &mut [f32],
+    dv: &mut [f32],
+) {
+    let (d, group, width) = (spec.head_dim, spec.group(), spec.heads * spec.head_dim);
+    let kv_width = spec.kv_heads * d;
+    let cuts = |bounds: &[u32]| bounds.iter().map(|&i| i as usize).collect::<Vec<_>>();
+    let (by_query, by_key) = (cuts(&segments.q), cuts(&segments.k));
+    let blocks = grid(dq, width, &by_query, group * d).into_par_iter();
+    let blocks = blocks.zip(grid(dk, kv_width, &by_key, d)).zip(grid(dv, kv_width, &by_key, d));
+    blocks.enumerate().for_each(|(i, ((dq, dk), dv))| {
+        let (b, head) = (i / spec.kv_heads, i % spec.kv_heads);
+        let (at, key) = (by_query[b] * width + head * group * d, by_key[b] * kv_width + head * d);
+        let [q, o, d_o] = [kept.q, kept.o, kept.d_o].map(|x| behind(x, at));
+        let lse = behind(kept.lse, by_query[b] * spec.heads + head * group);
+        let cache = Cache { k: behind(kept.k, key), v: behind(kept.v, key), stride: kv_width };
+        simd::run(Backward { spec, q, o, d_o, lse, cache, dq, dk, dv });
+    });
+}
+
+/// x from `at` on; nothing for an empty last segment, whose heads begin behind the tensor's end.
+fn behind(x: &[f32], at: usize) -> &[f32] {
+    &x[at.min(x.len())..]
+}
+
+/// One segment and kv head: dk and dv gather over its tiles of queries, first to last.
+struct Backward<'a> {
+    spec: &'a Spec,
+    q: &'a [f32],
+    o: &'a [f32],
+    d_o: &'a [f32],
+    lse: &'a [f32],
+    cache: Cache<'a>,
+    dq: Block<'a>,
+    dk: Block<'a>,
+    dv: Block<'a>,
+}
+
+impl Kernel for Backward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let (d, group, scale) = (self.spec.head_dim, self.spec.group(), self.spec.scale);
+        let (width, step) = (self.spec.heads * d, tile::queries(group));
+        let (tq, tk) = (self.dq.rows(), self.dk.rows());
+        let (ld, ldn) = (tile::leading(step * group), d.next_multiple_of(S::LANES));
+        let d_padded = d.next_multiple_of(BLOCK);
+        let tk_padded = tk.next_multiple_of(BLOCK);
+        // dk, dv [tk padded, ldn] · q, d_o across [D, ld] · q, d_o along [ld, ldn] · dq [D padded, ld]
+        // · p, ds [KEYS, ld] · lse, delta [ld]
+        let sizes = [
+            tk_padded * ldn,
+            tk_padded * ldn,
+            d * ld,
+            d * ld,
+            ld * ldn,
+            ld * ldn,
+            d_padded * ld,
+            KEYS * ld,
+            KEYS * ld,
+            ld,
+            ld,
+        ];
+        scratch(sizes.iter().sum(), |mut rest| {
+            let [dk, dv, qt, dot, qn, don, dqt, p, ds, lse, delta] = sizes.map(|n| {
+                let (part, behind) = std::mem::take(&mut rest).split_at_mut(n);
+                rest = behind;
+                part
+            });
+            dk.fill(0.0);
+            dv.fill(0.0);
+            for first in (0..tq).step_by(step) {
+                let queries = step.min(tq - first);
+                let rows = queries * group;
+                let columns = rows.next_multiple_of(S::LANES);
+                let [q_rows, o_rows, d_o_rows] =
+                    [self.q, self.o, self.d_o].map(|x| &x[first * width..]);
+                across(rows, |r| row(q_rows, width, group, d, r), d, qt, ld);
+                across(rows, |r| row(d_o_rows, width, group, d, r), d, dot, ld);
+                for r in 0..columns {
+                    let (q, d_o) = (&mut qn[r * ldn..][..ldn], &mut don[r * ldn..][..ldn]);
+                    q.fill(0.0);
+                    d_o.fill(0.0);
+                    lse[r] = 0.0;
+                    if r < rows {
+                        q[..d].copy_from_slice(row(q_rows, width, group, d, r));
+                        d_o[..d].copy_from_slice(row(d_o_rows, width, group, d, r));
+                        lse[r] = self.lse[(first + r / group) * self.spec.heads + r % group];
+                    }
+                }
+                // delta = Σ o·d_o in the order of dP's products: a row with one key gets exactly 0.
+                across(rows, |r| row(o_rows, width, group, d, r), d, dqt, ld);
+                for c in (0..columns).step_by(S::LANES) {
+                    let mut sum = s.splat(0.0);
+                    for i in 0..d {
+                        sum = s.fma(s.load(&dqt[i * ld + c..]), s.load(&dot[i * ld + c..]), sum);
+                    }
+                    s.store(sum, &mut delta[c..]);
+                }
+                let position = tk - tq + first;
+                let sight = Sight { total: position + queries, first: position, group };
+                for k0 in (0..sight.total).step_by(KEYS) {
+                    let n = KEYS.min(sight.total - k0);
+                    let Cache { k, v, stride } = self.cache;
+                    let (k, v) = (&k[k0 * stride..], &v[k0 * stride..]);
+                    let by_key = |data| Left { data, row: stride, col: 1 };
+                    product(s, by_key(k), (n, d, columns), qt, ld, p, ld, false);
+                    product(s, by_key(v), (n, d, columns), dot, ld, ds, ld, false);
+                    for c in (0..columns).step_by(S::LANES) {
+                        let (lse, delta) = (s.load(&lse[c..]), s.load(&delta[c..]));
+                        let factor = s.splat(scale);
+                        for j in 0..n {
+                            let at = j * ld + c;
+                            let x = s.sub(s.mul(s.load(&p[at..]), factor), lse);
+                            let mut w = s.exp(x);
+                            let hidden = sight.hidden(k0 + j);
+                            if hidden > c {
+                                w = s.min(w, only_from::<S>(s, hidden - c, 0.0));
+                            }
+                            let dp = s.sub(s.load(&ds[at..]), delta);
+                            s.store(w, &mut p[at..]);
+                            s.store(s.mul(s.mul(w, factor), dp), &mut ds[at..]);
+                        }
+                    }
+                    let by_width = Left { data: k, row: 1, col: stride };
+                    product(s, by_width, (d, n, columns), ds, ld, dqt, ld, k0 > 0);
+                    // Later tiles add to the padding's rows of dk and dv: it must add nothing.
+                    let n = n.next_multiple_of(BLOCK);
+                    let padding = (sight.total - k0).min(n) * ld..n * ld;
+                    p[padding.clone()].fill(0.0);
+                    ds[padding].fill(0.0);
+                    let of_keys = |data| Left { data, row: ld, col: 1 };
+                    let (dv, dk) = (&mut dv[k0 * ldn..], &mut dk[k0 * ldn..]);
+                    product(s, of_keys(&*p), (n, rows, ldn), don, ldn, dv, ldn, true);
+                    product(s, of_keys(&*ds), (n, rows, ldn), qn, ldn, dk, ldn, true);
+                }
+                for r in 0..rows {
+                    let dq = &mut self.dq.row(first + r / group)[r % group * d..][..d];
+                    along(dqt, ld, r, 1.0, dq);
+                }
+            }
+            for j in 0..tk {
+                self.dk.row(j).copy_from_slice(&dk[j * ldn..][..d]);
+                self.dv.row(j).copy_from_slice(&dv[j * ldn..][..d]);
+            }
+        });
+    }
+}

@@ -1,0 +1,196 @@
+//! A tile of query rows against the keys of its kv head, shared by `attention` and
+//! `attention_decode`. Rows stand across the lanes: softmax needs no sum over lanes, K and V are read
+//! where they lie, and a row's arithmetic is the same whatever rows stand beside it.
+//!
+//! Row r of a tile is query r / G, head r % G of the G query heads that share the kv head.
+
+use crate::cpu::micro::{BLOCK, Left, product};
+use crate::cpu::simd::Simd;
+
+/// Rows that a tile aims at (one query's G heads stay together, so a tile may be larger).
+const ROWS: usize = 32;
+/// Keys between two rescalings of the online softmax.
+pub(crate) const KEYS: usize = 64;
+/// The widest vector; a tile's leading dimension is a multiple of it for every instruction set.
+const WIDEST: usize = 16;
+
+/// Queries in a tile when `group` heads share a kv head.
+pub(crate) fn queries(group: usize) -> usize {
+    (ROWS / group).max(1)
+}
+
+/// Leading dimension of a tile of `rows`.
+pub(crate) fn leading(rows: usize) -> usize {
+    rows.next_multiple_of(WIDEST)
+}
+
+/// Keys and values of one kv head: token j begins at `j · stride`.
+#[derive(Clone, Copy)]
+pub(crate) struct Cache<'a> {
+    pub k: &'a [f32],
+    pub v: &'a [f32],
+    pub stride: usize,
+}
+
+/// Which keys a tile's rows see: all of `total` but those behind their own position.
+#[derive(Clone, Copy)]
+pub(crate) struct Sight {
+    /// Keys that end at the last row's own: the loop's bound.
+    pub total: usize,
+    /// Position of the first query among the keys; at `total` or above, every row sees every key.
+    pub first: usize,
+    /// G.
+    pub group: usize,
+}
+
+impl Sight {
+    /// Leading rows that do not see key `j`.
+    #[inline(always)]
+    pub fn hidden(self, j: usize) -> usize {
+        j.saturating_sub(self.first) * self.group
+    }
+}
+
+/// The online softmax of a tile: maximum and sum of each row so far, and the weighted sum of values.
+pub(crate) struct Tile<'a> {
+    /// Rows that hold a query.
+    pub rows: usize,
+    pub ld: usize,
+    pub head_dim: usize,
+    /// [D, ld] queries, columns from `rows` up zero.
+    pub q: &'a mut [f32],
+    /// [KEYS, ld] scores, then weights.
+    pub s: &'a mut [f32],
+    /// [D padded, ld] Σ weight · value.
+    pub o: &'a mut [f32],
+    /// [ld] greatest score.
+    pub max: &'a mut [f32],
+    /// [ld] Σ exp(score − max).
+    pub sum: &'a mut [f32],
+}
+
+/// f32 of scratch that a [`Tile`] needs.
+pub(crate) fn scratch(rows: usize, head_dim: usize) -> usize {
+    leading(rows) * (head_dim + KEYS + head_dim.next_multiple_of(BLOCK) + 2)
+}
+
+impl<'a> Tile<'a> {
+    /// A tile over scratch of [`scratch`] f32 for at least `rows` rows.
+    pub fn new(buffer: &'a mut [f32], rows: usize, head_dim: usize) -> Self {
+        let ld = leading(rows);
+        let (q, rest) = buffer.split_at_mut(ld * head_dim);
+        let (s, rest) = rest.split_at_mut(ld * KEYS);
+        let (o, rest) = rest.split_at_mut(ld * head_dim.next_multiple_of(BLOCK));
+        let (max, rest) = rest.split_at_mut(ld);
+        Tile { rows, ld, head_dim, q, s, o, max, sum: &mut rest[..ld] }
+    }
+
+    /// Attends to `cache` from scratch: afterwards row r's output is column r of `o` over `sum[r]`.
+    #[inline(always)]
+    pub fn attend<S: Simd>(&mut self, s: S, scale: f32, cache: Cache, sight: Sight) {
+        let (ld, d) = (self.ld, self.head_dim);
+        let columns = self.rows.next_multiple_of(S::LANES);
+        self.max.fill(f32::NEG_INFINITY);
+        self.sum.fill(0.0);
+        if sight.total == 0 {
+            self.o.fill(0.0);
+        }
+        for k0 in (0..sight.total).step_by(KEYS) {
+            let n = KEYS.min(sight.total - k0);
+            let keys = Left { data: &cache.k[k0 * cache.stride..], row: cache.stride, col: 1 };
+            product(s, keys, (n, d, columns), self.q, ld, self.s, ld, false);
+            for c in (0..columns).step_by(S::LANES) {
+                self.soften(s, scale, sight, (k0, n), c);
+            }
+            let values = Left { data: &cache.v[k0 * cache.stride..], row: 1, col: cache.stride };
+            product(s, values, (d, n, columns), self.s, ld, self.o, ld, k0 > 0);
+        }
+    }
+
+    /// Turns the scores of keys `k0 .. k0 + n` in columns `c ..` into weights by the new maximum, and
+    /// brings the sums up to it.
+    #[inline(always)]
+    fn soften<S: Simd>(
+        &mut self,
+        s: S,
+        scale: f32,
+        sight: Sight,
+        (k0, n): (usize, usize),
+        c: usize,
+    ) {
+        let ld = self.ld;
+        let factor = s.splat(scale);
+        let before = s.load(&self.max[c..]);
+        let mut max = before;
+        for j in 0..n {
+            let at = j * ld + c;
+            let mut x = s.mul(s.load(&self.s[at..]), factor);
+            let hidden = sight.hidden(k0 + j);
+            if hidden > c {
+                x = s.min(x, only_from::<S>(s, hidden - c, f32::NEG_INFINITY));
+            }
+            s.store(x, &mut self.s[at..]);
+            max = s.max(max, x);
+        }
+        let mut sum = s.splat(0.0);
+        for j in 0..n {
+            let at = j * ld + c;
+            let mut p = s.exp(s.sub(s.load(&self.s[at..]), max));
+            let hidden = sight.hidden(k0 + j);
+            if hidden > c {
+                p = s.min(p, only_from::<S>(s, hidden - c, 0.0));
+            }
+            s.store(p, &mut self.s[at..]);
+            sum = s.add(sum, p);
+        }
+        s.store(max, &mut self.max[c..]);
+        if k0 == 0 {
+            s.store(sum, &mut self.sum[c..]);
+            return;
+        }
+        let shrink = s.exp(s.sub(before, max));
+        let old = s.load(&self.sum[c..]);
+        s.store(s.fma(old, shrink, sum), &mut self.sum[c..]);
+        for i in 0..self.head_dim {
+            let o = &mut self.o[i * ld + c..];
+            s.store(s.mul(s.load(o), shrink), o);
+        }
+    }
+}
+
+/// `hide` in the first `hidden` lanes, +∞ in the others: a bound for `min`.
+#[inline(always)]
+pub(crate) fn only_from<S: Simd>(s: S, hidden: usize, hide: f32) -> S::V {
+    let mut bound = [f32::INFINITY; 2 * WIDEST];
+    bound[..WIDEST].fill(hide);
+    s.load(&bound[WIDEST - hidden.min(S::LANES)..])
+}
+
+/// dst[i, r] ← row(r)[i] for r < `rows`, zero for the columns from there to `ld`.
+#[inline(always)]
+pub(crate) fn across<'b>(
+    rows: usize,
+    row: impl Fn(usize) -> &'b [f32],
+    width: usize,
+    dst: &mut [f32],
+    ld: usize,
+) {
+    for r in 0..rows {
+        for (i, &x) in row(r)[..width].iter().enumerate() {
+            dst[i * ld + r] = x;
+        }
+    }
+    if rows < ld {
+        for i in 0..width {
+            dst[i * ld + rows..(i + 1) * ld].fill(0.0);
+        }
+    }
+}
+
+/// dst[i] ← src[i, r] · factor: row r of a tile, to where its token lies.
+#[inline(always)]
+pub(crate) fn along(src: &[f32], ld: usize, r: usize, factor: f32, dst: &mut [f32]) {
+    for (i, y) in dst.iter_mut().enumerate() {
+        *y = src[i * ld + r] * factor;
+    }
+}

@@ -1,1 +1,128 @@
 //! linear: parity
+
+use engine::ops::linear::{self, Spec, cases, reference};
+use engine::testing::{assert_parity, normal, poison, wide};
+use engine::{DType, Tensor};
+
+fn tensor(x: &[f32]) -> Tensor {
+    Tensor::from_f32(&[x.len()], x.to_vec())
+}
+
+fn inputs(spec: &Spec) -> (Vec<f32>, Vec<f32>, Vec<f32>, Vec<f32>) {
+    let (m, k, n) = (spec.rows, spec.inputs, spec.outputs);
+    (normal(1, m * k, 1.0), normal(2, n * k, 1.0), normal(3, n, 1.0), normal(4, m * n, 1.0))
+}
+
+/// bf16 weights, and the same values as f32: what the reference is given.
+fn stored(w: &[f32], dtype: DType) -> (Tensor, Vec<f32>) {
+    let w = tensor(w).to_dtype(dtype).unwrap();
+    let values = w.to_f32_vec().unwrap();
+    (w, values)
+}
+
+#[test]
+fn forward() {
+    for spec in cases() {
+        for (dtype, biased) in
+            [(DType::F32, false), (DType::F32, true), (DType::Bf16, false), (DType::Bf16, true)]
+        {
+            let (x, w, bias, dy) = inputs(&spec);
+            let (stored, w) = stored(&w, dtype);
+            let case = (spec, dtype, biased);
+            let b = biased.then_some(&bias[..]);
+            let mut y = tensor(&poison(dy.len()));
+            let tb = b.map(tensor);
+            linear::forward(&spec, &tensor(&x), &stored, tb.as_ref(), &mut y).unwrap();
+            let (mut plain, mut truth) = (vec![0.0f32; dy.len()], vec![0.0; dy.len()]);
+            reference::forward(&spec, &x, &w, b, &mut plain);
+            let (x, w, wide_bias) = (wide(&x), wide(&w), b.map(wide));
+            reference::forward(&spec, &x, &w, wide_bias.as_deref(), &mut truth);
+            assert_parity(y.f32().unwrap(), &truth, &plain, &case);
+        }
+    }
+}
+
+#[test]
+fn forward_add() {
+    for spec in cases() {
+        for dtype in [DType::F32, DType::Bf16] {
+            let (x, w, _, before) = inputs(&spec);
+            let (stored, w) = stored(&w, dtype);
+            let mut y = tensor(&before);
+            linear::forward_add(&spec, &tensor(&x), &stored, &mut y).unwrap();
+            let (mut plain, mut truth) = (before.clone(), wide(&before));
+            reference::forward_add(&spec, &x, &w, &mut plain);
+            reference::forward_add(&spec, &wide(&x), &wide(&w), &mut truth);
+            assert_parity(y.f32().unwrap(), &truth, &plain, &(spec, dtype));
+        }
+    }
+}
+
+#[test]
+fn backward_input() {
+    for spec in cases() {
+        for (dtype, add) in [(DType::F32, false), (DType::F32, true), (DType::Bf16, false)] {
+            let (before, w, _, dy) = inputs(&spec);
+            let (stored, w) = stored(&w, dtype);
+            let before = if add { before } else { poison(before.len()) };
+            let mut dx = tensor(&before);
+            linear::backward_input(&spec, &tensor(&dy), &stored, &mut dx, add).unwrap();
+            let (mut plain, mut truth) = (before.clone(), wide(&before));
+            reference::backward_input(&spec, &dy, &w, &mut plain, add);
+            reference::backward_input(&spec, &wide(&dy), &wide(&w), &mut truth, add);
+            assert_parity(dx.f32().unwrap(), &truth, &plain, &(spec, dtype, add));
+        }
+    }
+}
+
+#[test]
+fn backward_weight_and_bias() {
+    for spec in cases() {
+        let (x, w_before, b_before, dy) = inputs(&spec);
+        let (mut dw, mut db) = (tensor(&w_before), tensor(&b_before));
+        linear::backward_weight(&spec, &tensor(&dy), &tensor(&x), &mut dw).unwrap();
+        linear::backward_bias(&spec, &tensor(&dy), &mut db).unwrap();
+        let (mut plain, mut truth) = (w_before.clone(), wide(&w_before));
+        reference::backward_weight(&spec, &dy, &x, &mut plain);
+        reference::backward_weight(&spec, &wide(&dy), &wide(&x), &mut truth);
+        assert_parity(dw.f32().unwrap(), &truth, &plain, &(spec, "dw"));
+        let (mut plain, mut truth) = (b_before.clone(), wide(&b_before));
+        reference::backward_bias(&spec, &dy, &mut plain);
+        reference::backward_bias(&spec, &wide(&dy), &mut truth);
+        assert_parity(db.f32().unwrap(), &truth, &plain, &(spec, "db"));
+    }
+}
+
+/// Row r of a batch of 300 and the same row in a batch of `rows`, on one thread and on several.
+#[test]
+fn a_row_has_the_same_bits_in_any_batch_and_on_any_number_of_threads() {
+    let all = Spec { rows: 300, inputs: 301, outputs: 97 };
+    let (x, w, bias, _) = inputs(&all);
+    let forward = |spec: &Spec, x: &[f32]| {
+        let mut y = tensor(&poison(spec.rows * spec.outputs));
+        linear::forward(spec, &tensor(x), &tensor(&w), Some(&tensor(&bias)), &mut y).unwrap();
+        y.to_f32_vec().unwrap()
+    };
+    let y = forward(&all, &x);
+    for (from, rows) in [(0, 1), (17, 3), (140, 50), (9, 291)] {
+        let some = forward(&Spec { rows, ..all }, &x[from * 301..][..rows * 301]);
+        assert_eq!(some, y[from * 97..][..rows * 97], "{rows} rows from {from}");
+    }
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        assert_eq!(pool.install(|| forward(&all, &x)), y, "{threads} threads");
+    }
+}
+
+#[test]
+fn bad_arguments_are_named() {
+    let spec = Spec { rows: 2, inputs: 3, outputs: 4 };
+    let (x, w, mut y) = (tensor(&[1.0; 6]), tensor(&[1.0; 12]), tensor(&[1.0; 8]));
+    let said = linear::forward(&spec, &w, &w, None, &mut y).unwrap_err().to_string();
+    assert_eq!(said, "linear: x holds 12 elements where its shape asks for 6");
+    let said = linear::forward(&spec, &x, &w, Some(&x), &mut y).unwrap_err().to_string();
+    assert_eq!(said, "linear: bias holds 6 elements where its shape asks for 4");
+    let codes = Tensor::zeros(&[6], DType::U32);
+    let said = linear::forward_add(&spec, &codes, &w, &mut y).unwrap_err().to_string();
+    assert_eq!(said, "linear: no cpu implementation for u32 × f32 × f32");
+}

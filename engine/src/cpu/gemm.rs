@@ -1,1 +1,0 @@
-//! Packed-panel matrix products: what every linear layer, head and codebook search stands on.

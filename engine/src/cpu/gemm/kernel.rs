@@ -1,0 +1,245 @@
+//! The micro-kernels: R rows × V vectors of C in registers, one pass over a block of k. The loop is
+//! written once over `Simd` and compiled for each instruction set and each edge size.
+
+use super::pack::{Element, pack};
+use super::{Start, View};
+use crate::cpu::simd::{Kernel, Level, Portable, Simd};
+use std::any::TypeId;
+use std::marker::PhantomData;
+
+/// Size of the micro-tile of an instruction set.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    pub rows: usize,
+    pub cols: usize,
+}
+
+impl Shape {
+    pub fn of(level: Level) -> Self {
+        let (rows, vectors, lanes) = match level {
+            Level::Avx512 => (AVX512.0, AVX512.1, 16),
+            Level::Avx2 => (AVX2.0, AVX2.1, 8),
+            Level::Neon => (NEON.0, NEON.1, 4),
+            Level::Portable => (PORTABLE.0, PORTABLE.1, 8),
+        };
+        Shape { rows, cols: vectors * lanes }
+    }
+
+    /// Rows that panels of `rows` rows take with their padding.
+    pub fn padded_rows(&self, rows: usize) -> usize {
+        rows.next_multiple_of(self.rows)
+    }
+}
+
+// Rows × vectors of the accumulator, so that it, a row of B and a broadcast fit the registers:
+// 32 of AVX-512 and NEON, 16 of AVX2 and SSE (where a portable vector takes two).
+const AVX512: (usize, usize) = (12, 2);
+const AVX2: (usize, usize) = (6, 2);
+const NEON: (usize, usize) = (8, 3);
+const PORTABLE: (usize, usize) = (4, 1);
+
+#[inline(always)]
+fn micro_tile<S: Simd>() -> (usize, usize) {
+    if TypeId::of::<S>() == TypeId::of::<Portable>() {
+        return PORTABLE;
+    }
+    match S::LANES {
+        16 => AVX512,
+        8 => AVX2,
+        _ => NEON,
+    }
+}
+
+/// A rectangle of C that one task writes.
+pub(super) struct Tile<'a> {
+    at: *mut f32,
+    stride: usize,
+    rows: usize,
+    cols: usize,
+    c: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: a tile is an exclusive borrow of its rectangle, as `&mut [f32]` is of its elements.
+unsafe impl Send for Tile<'_> {}
+// SAFETY: through a shared tile nothing is read or written; `part` asks its caller for disjointness.
+unsafe impl Sync for Tile<'_> {}
+
+impl<'a> Tile<'a> {
+    /// All of C `[rows, cols]`.
+    pub fn new(c: &'a mut [f32], rows: usize, cols: usize) -> Self {
+        assert_eq!(c.len(), rows * cols);
+        Tile { at: c.as_mut_ptr(), stride: cols, rows, cols, c: PhantomData }
+    }
+
+    /// The rectangle of `rows` × `cols` at (i, j).
+    ///
+    /// # Safety
+    /// Parts that live at the same time must not overlap, and `self` must not be written meanwhile.
+    pub unsafe fn part(&self, i: usize, j: usize, rows: usize, cols: usize) -> Tile<'a> {
+        assert!(i + rows <= self.rows && j + cols <= self.cols);
+        // SAFETY: (i, j) lies inside the rectangle, checked above.
+        let at = unsafe { self.at.add(i * self.stride + j) };
+        Tile { at, stride: self.stride, rows, cols, c: PhantomData }
+    }
+
+    /// Columns `from..to` of row i.
+    #[inline(always)]
+    fn row(&mut self, i: usize, from: usize, to: usize) -> &mut [f32] {
+        assert!(i < self.rows && from <= to && to <= self.cols);
+        // SAFETY: inside the rectangle, checked above; the tile is its only user while it lives.
+        unsafe { std::slice::from_raw_parts_mut(self.at.add(i * self.stride + from), to - from) }
+    }
+}
+
+/// One tile of C over the whole depth.
+pub(super) struct Task<'a, T> {
+    pub a: View<'a, f32>,
+    pub b: View<'a, T>,
+    /// Row and column of C where the tile begins.
+    pub at: (usize, usize),
+    /// Elements of k a block.
+    pub depth: usize,
+    pub start: Start<'a>,
+    pub c: Tile<'a>,
+    /// Room for the tile's rows, padded, × a block of k.
+    pub a_panels: &'a mut [f32],
+    /// Room for a micro-tile's columns × a block of k.
+    pub b_panel: &'a mut [f32],
+}
+
+impl<T: Element> Kernel for Task<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let (mr, nv) = micro_tile::<S>();
+        let (rows, cols, depth) = (self.c.rows, self.c.cols, self.a.cols);
+        let mut load = match self.start {
+            Start::Zero => false,
+            Start::Add => true,
+            Start::Row(row) => {
+                for i in 0..rows {
+                    self.c.row(i, 0, cols).copy_from_slice(&row[self.at.1..][..cols]);
+                }
+                true
+            }
+        };
+        if depth == 0 && !load {
+            (0..rows).for_each(|i| self.c.row(i, 0, cols).fill(0.0));
+        }
+        for k in (0..depth).step_by(self.depth) {
+            let kc = self.depth.min(depth - k);
+            for i in (0..rows).step_by(mr) {
+                let height = height(mr.min(rows - i));
+                let panel = &mut self.a_panels[i * kc..][..height * kc];
+                pack(self.a, self.at.0 + i, mr.min(rows - i), k, height, panel);
+            }
+            for j in (0..cols).step_by(nv * S::LANES) {
+                let wide = (nv * S::LANES).min(cols - j);
+                let vectors = wide.div_ceil(S::LANES);
+                let b = &mut self.b_panel[..vectors * S::LANES * kc];
+                pack(self.b.t(), self.at.1 + j, wide, k, vectors * S::LANES, b);
+                for i in (0..rows).step_by(mr) {
+                    let real = mr.min(rows - i);
+                    let a = &self.a_panels[i * kc..][..height(real) * kc];
+                    edge(s, a, b, &mut self.c, (i, j), (real, wide), load);
+                }
+            }
+            load = true;
+        }
+    }
+}
+
+/// Rows of the smallest micro-kernel that holds `rows`.
+#[inline(always)]
+fn height(rows: usize) -> usize {
+    match rows {
+        0..=2 => rows,
+        3..=4 => 4,
+        5..=6 => 6,
+        7..=8 => 8,
+        _ => 12,
+    }
+}
+
+/// Runs the micro-kernel whose size is that of the panels. `at` is the corner in the tile, `real`
+/// the rows and columns without padding.
+#[inline(always)]
+fn edge<S: Simd>(
+    s: S,
+    a: &[f32],
+    b: &[f32],
+    c: &mut Tile,
+    at: (usize, usize),
+    real: (usize, usize),
+    load: bool,
+) {
+    let (mr, nv) = micro_tile::<S>();
+    macro_rules! of_size {
+        ($($r:literal)*) => {
+            match (height(real.0), real.1.div_ceil(S::LANES)) {
+                $(
+                    ($r, 1) if $r <= mr => tile::<S, $r, 1>(s, a, b, c, at, real, load),
+                    ($r, 2) if $r <= mr && nv >= 2 => tile::<S, $r, 2>(s, a, b, c, at, real, load),
+                    ($r, 3) if $r <= mr && nv >= 3 => tile::<S, $r, 3>(s, a, b, c, at, real, load),
+                )*
+                size => unreachable!("no micro-kernel of {size:?}"),
+            }
+        };
+    }
+    of_size!(1 2 4 6 8 12)
+}
+
+/// R × V vectors of C, from C or from zero, plus the product of two panels.
+#[inline(always)]
+fn tile<S: Simd, const R: usize, const V: usize>(
+    s: S,
+    a: &[f32],
+    b: &[f32],
+    c: &mut Tile,
+    at: (usize, usize),
+    real: (usize, usize),
+    load: bool,
+) {
+    let lanes = S::LANES;
+    let full = real.1 == V * lanes;
+    let mut sum = [[s.splat(0.0); V]; R];
+    if load {
+        for i in 0..R {
+            if i < real.0 {
+                let row = c.row(at.0 + i, at.1, at.1 + real.1);
+                for v in 0..V {
+                    sum[i][v] = if full || v + 1 < V {
+                        s.load(&row[v * lanes..])
+                    } else {
+                        s.load_partial(&row[v * lanes..], 0.0)
+                    };
+                }
+            }
+        }
+    }
+    for (a, b) in a.chunks_exact(R).zip(b.chunks_exact(V * lanes)) {
+        let mut y = [s.splat(0.0); V];
+        for v in 0..V {
+            y[v] = s.load(&b[v * lanes..]);
+        }
+        for i in 0..R {
+            let x = s.splat(a[i]);
+            for v in 0..V {
+                sum[i][v] = s.fma(x, y[v], sum[i][v]);
+            }
+        }
+    }
+    for i in 0..R {
+        if i < real.0 {
+            let row = c.row(at.0 + i, at.1, at.1 + real.1);
+            for v in 0..V {
+                if full || v + 1 < V {
+                    s.store(sum[i][v], &mut row[v * lanes..]);
+                } else {
+                    s.store_partial(sum[i][v], &mut row[v * lanes..]);
+                }
+            }
+        }
+    }
+}

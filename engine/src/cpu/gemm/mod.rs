@@ -1,0 +1,271 @@
+//! Packed-panel matrix products: what every linear layer, head and codebook search stands on.
+//! Here: views, blocking and the pool; `pack` lays panels, `kernel` multiplies them.
+//!
+//! C (+)= A·B in f32. Every element of C is one chain of fused multiply-adds over k = 0, 1, 2, …
+//! from its start value, whatever M, N, the tile it falls in, the thread, and the instruction set
+//! (as long as that has an FMA). So a row's result has the same bits in any batch, and the block
+//! sizes below are free to follow the caches.
+
+mod kernel;
+mod pack;
+
+use super::simd;
+use kernel::{Task, Tile};
+pub use pack::Element;
+use rayon::prelude::*;
+use std::cell::RefCell;
+
+/// Depth of a block: a B panel of KC × 32 f32 is 32 KiB, an A block of 264 × KC 264 KiB of L2.
+const KC: usize = 256;
+/// Rows and columns that a task takes at most, give or take a micro-tile. Packing costs a task
+/// about ¼ cycle an element of A and B, its products ROWS / 16 cycles an element of B.
+const ROWS: usize = 256;
+const COLS: usize = 256;
+/// Columns at most where there are few rows: packing A again for each task is then small.
+const COLS_FEW_ROWS: usize = 512;
+/// Multiply-adds below which waking the pool costs more than the products.
+const SERIAL: usize = 64 * 1024;
+
+/// A matrix `[rows, cols]` in a slice: element (i, j) is `data[i·row_stride + j·col_stride]`.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a, T> {
+    data: &'a [T],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a, T> View<'a, T> {
+    /// A contiguous row-major matrix.
+    ///
+    /// # Panics
+    /// If `data` is shorter than rows × cols.
+    pub fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// A row-major matrix whose rows begin `row_stride` elements apart.
+    ///
+    /// # Panics
+    /// If its last element lies outside of `data`.
+    pub fn strided(data: &'a [T], rows: usize, cols: usize, row_stride: usize) -> Self {
+        if rows > 0 && cols > 0 {
+            let last = (rows - 1) * row_stride + cols - 1;
+            assert!(last < data.len(), "a matrix ends at {last} in {} elements", data.len());
+        }
+        View { data, rows, cols, row_stride, col_stride: 1 }
+    }
+
+    /// The transpose.
+    pub fn t(self) -> Self {
+        View {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            ..self
+        }
+    }
+}
+
+/// What an element of C holds before the first product is added to it.
+#[derive(Debug, Clone, Copy)]
+pub enum Start<'a> {
+    /// 0: C is overwritten.
+    Zero,
+    /// What C holds: C += A·B.
+    Add,
+    /// This row `[N]` in every row of C: the bias of a linear layer.
+    Row(&'a [f32]),
+}
+
+/// C ← start + A·B on the pool. a `[M, K]` · b `[K, N]` f32 or bf16 · c `[M, N]`, row-major.
+///
+/// # Panics
+/// If the shapes contradict each other.
+pub fn gemm<T: Element>(a: View<f32>, b: View<T>, start: Start, c: &mut [f32]) {
+    product(a, b, start, c, true);
+}
+
+/// [`gemm`] on the calling thread alone: for callers that are a task of the pool already.
+pub fn gemm_serial<T: Element>(a: View<f32>, b: View<T>, start: Start, c: &mut [f32]) {
+    product(a, b, start, c, false);
+}
+
+fn product<T: Element>(a: View<f32>, b: View<T>, start: Start, c: &mut [f32], pool: bool) {
+    let (m, n, k) = (a.rows, b.cols, a.cols);
+    assert_eq!(b.rows, k, "rows of B for a depth of {k}");
+    assert_eq!(c.len(), m * n, "elements of C for [{m}, {n}]");
+    if let Start::Row(row) = start {
+        assert_eq!(row.len(), n, "elements of the start row");
+    }
+    if m == 0 || n == 0 {
+        return;
+    }
+    let shape = kernel::Shape::of(simd::level());
+    let rows = even(m, ROWS, shape.rows);
+    let cols = even(n, if m <= ROWS / 4 { COLS_FEW_ROWS } else { COLS }, shape.cols);
+    let (down, across) = (m.div_ceil(rows), n.div_ceil(cols));
+    let whole = Tile::new(c, m, n);
+    // Down first: tasks that read the same part of B follow each other.
+    let task = |t: usize| {
+        let (i, j) = (t % down * rows, t / down * cols);
+        let (h, w) = (rows.min(m - i), cols.min(n - j));
+        // SAFETY: (i, j) differ by task in steps of (rows, cols), so no two parts overlap, and
+        // `whole` borrows C until every task is done.
+        let tile = unsafe { whole.part(i, j, h, w) };
+        BUFFERS.with_borrow_mut(|[a_panels, b_panel]| {
+            let block = KC.min(k);
+            simd::run(Task {
+                a,
+                b,
+                at: (i, j),
+                depth: KC,
+                start,
+                c: tile,
+                a_panels: lines(a_panels, shape.padded_rows(h) * block),
+                b_panel: lines(b_panel, shape.cols * block),
+            });
+        });
+    };
+    let tasks = down * across;
+    if pool && tasks > 1 && m * n * k.max(1) > SERIAL {
+        (0..tasks).into_par_iter().with_max_len(1).for_each(task);
+    } else {
+        (0..tasks).for_each(task);
+    }
+}
+
+/// The length of the parts when `n` is cut into as few as `most` allows, all alike, in whole steps.
+fn even(n: usize, most: usize, step: usize) -> usize {
+    n.div_ceil(n.div_ceil(most)).next_multiple_of(step)
+}
+
+thread_local! {
+    /// Panels of A and of B; they grow to the largest block that the thread has seen and stay.
+    static BUFFERS: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+}
+
+/// `n` elements that begin on a cache line, so that no vector load of a panel touches two.
+fn lines(buffer: &mut Vec<f32>, n: usize) -> &mut [f32] {
+    if buffer.len() < n + 16 {
+        buffer.resize(n + 16, 0.0);
+    }
+    let at = buffer.as_ptr().align_offset(64).min(16);
+    &mut buffer[at..at + n]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::random::Stream;
+    use half::bf16;
+
+    fn random(seed: u64, n: usize) -> Vec<f32> {
+        let mut r = Stream::new(seed, 1).reader();
+        (0..n).map(|_| r.normal()).collect()
+    }
+
+    /// One chain of FMAs over ascending k: bit for bit what `gemm` promises where there is an FMA.
+    fn chain(a: View<f32>, b: View<f32>, start: Start, c: &mut [f32]) {
+        for i in 0..a.rows {
+            for j in 0..b.cols {
+                let c = &mut c[i * b.cols + j];
+                let first = match start {
+                    Start::Zero => 0.0,
+                    Start::Add => *c,
+                    Start::Row(row) => row[j],
+                };
+                *c = (0..a.cols).fold(first, |sum, k| {
+                    let x = a.data[i * a.row_stride + k * a.col_stride];
+                    let y = b.data[k * b.row_stride + j * b.col_stride];
+                    if simd::level() == simd::Level::Portable {
+                        x * y + sum
+                    } else {
+                        x.mul_add(y, sum)
+                    }
+                });
+            }
+        }
+    }
+
+    const SHAPES: [(usize, usize, usize); 12] = [
+        (1, 1, 1),
+        (3, 5, 0),
+        (1, 100, 70),
+        (2, 33, 257),
+        (5, 16, 9),
+        (13, 31, 300),
+        (12, 32, 64),
+        (27, 65, 33),
+        (50, 530, 40),
+        (70, 300, 17),
+        (269, 49, 31),
+        (300, 290, 260),
+    ];
+
+    #[test]
+    fn every_layout_is_one_chain_of_fmas() {
+        for (m, n, k) in SHAPES {
+            let (x, w) = (random(1, m * k), random(2, n * k));
+            let (row, before) = (random(3, n), random(4, m * n));
+            for layout in 0..4 {
+                let a = if layout & 1 == 0 { View::new(&x, m, k) } else { View::new(&x, k, m).t() };
+                let b = if layout & 2 == 0 { View::new(&w, n, k).t() } else { View::new(&w, k, n) };
+                for start in [Start::Zero, Start::Add, Start::Row(&row)] {
+                    let nan = matches!(start, Start::Add);
+                    let mut have = if nan { before.clone() } else { vec![f32::NAN; m * n] };
+                    let mut want = before.clone();
+                    gemm(a, b, start, &mut have);
+                    chain(a, b, start, &mut want);
+                    assert_eq!(have, want, "{m} {n} {k}, layout {layout}, {start:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bf16_is_widened_exactly() {
+        for (m, n, k) in SHAPES {
+            let x = random(1, m * k);
+            let w: Vec<bf16> = random(2, n * k).into_iter().map(bf16::from_f32).collect();
+            let wide: Vec<f32> = w.iter().map(|w| w.to_f32()).collect();
+            for transposed in [false, true] {
+                let view = |k: usize, n: usize| (k, n);
+                let (r, c) = if transposed { view(n, k) } else { view(k, n) };
+                let (b, wide) = (View::new(&w, r, c), View::new(&wide, r, c));
+                let (b, wide) = if transposed { (b.t(), wide.t()) } else { (b, wide) };
+                let (mut have, mut want) = (vec![f32::NAN; m * n], vec![0.0; m * n]);
+                gemm_serial(View::new(&x, m, k), b, Start::Zero, &mut have);
+                gemm(View::new(&x, m, k), wide, Start::Zero, &mut want);
+                assert_eq!(have, want, "{m} {n} {k}, transposed {transposed}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_has_the_same_bits_in_any_batch() {
+        let (m, n, k) = (300, 97, 301);
+        let (x, w) = (random(1, m * k), random(2, n * k));
+        let mut all = vec![0.0; m * n];
+        gemm(View::new(&x, m, k), View::new(&w, n, k).t(), Start::Zero, &mut all);
+        for (from, rows) in [(0, 1), (7, 2), (100, 13), (211, 50), (3, 290)] {
+            let mut some = vec![0.0; rows * n];
+            let part = View::new(&x[from * k..], rows, k);
+            gemm(part, View::new(&w, n, k).t(), Start::Zero, &mut some);
+            assert_eq!(some, all[from * n..][..rows * n]);
+        }
+    }
+
+    #[test]
+    fn strided_rows() {
+        let (x, w) = (random(1, 20 * 9), random(2, 6 * 4));
+        let a = View::strided(&x[3..], 20, 4, 9); // columns 3..7 of [20, 9]
+        let mut have = vec![0.0; 20 * 6];
+        let mut want = have.clone();
+        gemm(a, View::new(&w, 4, 6), Start::Zero, &mut have);
+        chain(a, View::new(&w, 4, 6), Start::Zero, &mut want);
+        assert_eq!(have, want);
+    }
+}

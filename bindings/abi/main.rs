@@ -7,6 +7,7 @@
 //!     cargo run -p sidra-abi -- --check   # what CI runs
 
 use bindgen::callbacks::{DeriveInfo, ParseCallbacks};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -42,7 +43,7 @@ fn generate(root: &Path) -> Result<String, String> {
     for h in &headers {
         builder = builder.header(h.to_string_lossy());
     }
-    let body = builder
+    let builder = builder
         .allowlist_file(".*/kernels/[a-z_]+\\.h")
         .parse_callbacks(Box::new(PlainData))
         .derive_default(true)
@@ -51,17 +52,24 @@ fn generate(root: &Path) -> Result<String, String> {
         .prepend_enum_name(false)
         .disable_header_comment()
         .use_core()
-        .formatter(bindgen::Formatter::Prettyplease)
-        .generate()
-        .map_err(|e| e.to_string())?
-        .to_string();
+        .formatter(bindgen::Formatter::Prettyplease);
+    // bindgen panics where no libclang is found; whoever runs this should read what to do instead.
+    std::panic::set_hook(Box::new(|_| {}));
+    let body =
+        std::panic::catch_unwind(AssertUnwindSafe(|| builder.generate().map(|b| b.to_string())))
+            .map_err(
+                |_| "no libclang here; run scripts/setup, or name its folder in LIBCLANG_PATH",
+            )?
+            .map_err(|e| e.to_string())?;
+    let _ = std::panic::take_hook();
     Ok(format!("{HEAD}\n{body}"))
 }
 
 fn run() -> Result<(), String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let libclang = root.join(".toolchain/clang/native");
-    if std::env::var_os("LIBCLANG_PATH").is_none() && libclang.is_dir() {
+    let named = std::env::var_os("LIBCLANG_PATH").is_some_and(|v| !v.is_empty());
+    if !named && libclang.is_dir() {
         // SAFETY: the process has one thread here, and nothing has read the environment yet.
         unsafe { std::env::set_var("LIBCLANG_PATH", &libclang) };
     }
@@ -70,8 +78,8 @@ fn run() -> Result<(), String> {
     match std::env::args().nth(1).as_deref() {
         None => std::fs::write(&file, fresh).map_err(|e| format!("{}: {e}", file.display())),
         Some("--check") => {
-            let committed = std::fs::read_to_string(&file)
-                .map_err(|e| format!("{}: {e}", file.display()))?;
+            let committed =
+                std::fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
             let differs = committed.lines().zip(fresh.lines()).position(|(a, b)| a != b);
             match differs {
                 None if committed.len() == fresh.len() => Ok(()),

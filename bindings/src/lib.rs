@@ -1,22 +1,16 @@
-//! The Rust face of `kernels/`: generated types, the CUDA driver opened at run time, one safe
-//! launcher a kernel family. Nothing above this crate names a device pointer.
+//! The Rust face of `kernels/`: parameter types generated from its headers (`abi`), the CUDA driver
+//! opened at run time (`driver`), one safe launcher a kernel family (`launch`). Nothing above this
+//! crate names a device pointer.
+//!
+//! The driver library is opened when the first [`Gpu`] is, never linked: a program with this crate
+//! starts on a machine without CUDA and says what is missing when it is asked for a GPU.
 
-use thiserror::Error;
+pub mod abi;
+mod doctor;
+pub mod driver;
+mod error;
+pub mod launch;
 
-/// What the CUDA side reports.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// A buffer whose length contradicts the launch.
-    #[error("{op}: {arg} holds {have} elements where its shape asks for {want}")]
-    Length {
-        /// Operator.
-        op: &'static str,
-        /// Argument.
-        arg: &'static str,
-        /// Elements that it holds.
-        have: usize,
-        /// Elements that the launch asks for.
-        want: usize,
-    },
-}
+pub use doctor::{Doctor, GpuFacts, doctor};
+pub use driver::{Buffer, Element, Gpu, Image};
+pub use error::{Error, Result};

@@ -1,0 +1,128 @@
+//! Device memory that knows its GPU and its length.
+
+use super::Gpu;
+use crate::error::{Error, Result, driver};
+use bytemuck::Pod;
+use cudarc::driver::{CudaSlice, DeviceRepr, ValidAsZeroBits, sys};
+use half::bf16;
+use std::fmt;
+
+/// An element that a buffer may hold: plain data, valid as all zeros, the same in Rust and CUDA.
+pub trait Element: DeviceRepr + ValidAsZeroBits + Pod + Default + Unpin {}
+impl Element for f32 {}
+impl Element for bf16 {}
+impl Element for u32 {}
+impl Element for u16 {}
+
+/// Elements in the memory of one GPU; freed, in the order of its stream, when dropped.
+pub struct Buffer<T> {
+    gpu: Gpu,
+    /// At least one element long: the driver allocates nothing of size 0.
+    slice: CudaSlice<T>,
+    len: usize,
+}
+
+impl Gpu {
+    /// `len` zeros.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], or what the driver says.
+    pub fn zeros<T: Element>(&self, len: usize) -> Result<Buffer<T>> {
+        let mut buffer = self.scratch(len)?;
+        self.zero(&mut buffer)?;
+        Ok(buffer)
+    }
+
+    /// A copy of host memory.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], or what the driver says.
+    pub fn upload<T: Element>(&self, x: &[T]) -> Result<Buffer<T>> {
+        let mut buffer = self.scratch(x.len())?;
+        self.write(x, &mut buffer)?;
+        Ok(buffer)
+    }
+
+    /// `len` elements of unspecified value, to be written before they are read.
+    pub(crate) fn scratch<T: Element>(&self, len: usize) -> Result<Buffer<T>> {
+        // SAFETY: the elements are unset. Any bit pattern is a value of T (it is `Pod`), and device
+        // memory is read by kernels and copies alone, so the worst is an arbitrary number.
+        let slice = unsafe { self.stream().alloc::<T>(len.max(1)) };
+        let slice = slice.map_err(|e| {
+            let bytes = len.saturating_mul(size_of::<T>());
+            if e.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY {
+                let (free, total) = self.memory().unwrap_or((0, 0));
+                Error::OutOfMemory { device: self.to_string(), bytes, free, total }
+            } else {
+                driver(format!("allocating {bytes} bytes on {self}"))(e)
+            }
+        })?;
+        Ok(Buffer { gpu: self.clone(), slice, len })
+    }
+}
+
+impl<T> Buffer<T> {
+    /// The GPU whose memory it is.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(super) fn slice(&self) -> &CudaSlice<T> {
+        &self.slice
+    }
+
+    pub(super) fn slice_mut(&mut self) -> &mut CudaSlice<T> {
+        &mut self.slice
+    }
+}
+
+impl<T: Element> Buffer<T> {
+    /// The elements in host memory, once all work before is done.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn download(&self) -> Result<Vec<T>> {
+        let mut host = vec![T::default(); self.len];
+        self.gpu.read(self, &mut host)?;
+        Ok(host)
+    }
+
+    /// Another buffer with the same elements.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], or what the driver says.
+    pub fn try_clone(&self) -> Result<Buffer<T>> {
+        let mut copy = self.gpu.scratch(self.len)?;
+        self.gpu.copy(self, &mut copy, 0)?;
+        Ok(copy)
+    }
+
+    /// Makes it `len` elements long, keeping its memory where that suffices; the elements are
+    /// unspecified afterwards.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] or what the driver says; the buffer is unchanged then.
+    pub fn resize(&mut self, len: usize) -> Result<()> {
+        if len > self.slice.len() {
+            *self = self.gpu.scratch(len)?;
+        }
+        self.len = len;
+        Ok(())
+    }
+}
+
+impl<T> fmt::Debug for Buffer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buffer({} × {} on {})", self.len, std::any::type_name::<T>(), self.gpu)
+    }
+}

@@ -1,0 +1,188 @@
+//! What this machine has, asked without panicking on any answer, and the handle that everything on a
+//! GPU goes through.
+
+use super::module::{IMAGES, Image, Modules};
+use crate::error::{Error, Result, driver};
+use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// The oldest compute capability that the embedded images and PTX run on.
+const OLDEST: (u32, u32) = (8, 0);
+
+/// A GPU: its context, the one stream that all its work goes through in order, and its kernels.
+/// Cloning it clones a reference.
+#[derive(Clone)]
+pub struct Gpu {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    ordinal: u32,
+    name: String,
+    context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
+    modules: Modules,
+}
+
+/// The devices that this process has opened. They stay open: opening one costs a second.
+static OPEN: Mutex<Vec<Gpu>> = Mutex::new(Vec::new());
+
+impl Gpu {
+    /// The GPU of that ordinal, opened on the first call and shared afterwards.
+    ///
+    /// # Errors
+    /// [`Error::NoDriver`], [`Error::NoGpu`], [`Error::NoSuchGpu`], [`Error::NoKernels`],
+    /// [`Error::GpuTooOld`], or what the driver says when the device cannot be opened.
+    pub fn open(ordinal: u32) -> Result<Gpu> {
+        Gpu::open_with(ordinal, IMAGES)
+    }
+
+    /// As [`Gpu::open`], with other images than those of this build: an emulated driver's, or ones
+    /// compiled elsewhere. Whoever opens a device first decides.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    pub fn open_with(ordinal: u32, images: &'static [Image]) -> Result<Gpu> {
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gpu) = open.iter().find(|gpu| gpu.ordinal() == ordinal) {
+            return Ok(gpu.clone());
+        }
+        let count = count_gpus();
+        verdict(ordinal, count, images, None)?;
+        let what = || driver(format!("opening cuda:{ordinal}"));
+        let context = CudaContext::new(ordinal as usize).map_err(what())?;
+        let name = context.name().map_err(what())?;
+        let (major, minor) = context.compute_capability().map_err(what())?;
+        let compute = (major.unsigned_abs(), minor.unsigned_abs());
+        verdict(ordinal, Ok(ordinal + 1), images, Some((&name, compute)))?;
+        // SAFETY: event tracking orders work between streams. Here all work on a buffer goes through
+        // the one stream below, in issue order, so there is nothing to track; and a captured graph
+        // must not wait for events recorded outside of it.
+        unsafe { context.disable_event_tracking() };
+        let stream = context.new_stream().map_err(what())?;
+        let modules = Modules::new(images);
+        let gpu = Gpu { inner: Arc::new(Inner { ordinal, name, context, stream, modules }) };
+        open.push(gpu.clone());
+        Ok(gpu)
+    }
+
+    /// Its number among the devices that the driver shows.
+    pub fn ordinal(&self) -> u32 {
+        self.inner.ordinal
+    }
+
+    /// Its name, as the driver gives it.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Free and total bytes of device memory.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn memory(&self) -> Result<(usize, usize)> {
+        self.inner.context.mem_get_info().map_err(driver(format!("asking {self} for its memory")))
+    }
+
+    pub(super) fn stream(&self) -> &Arc<CudaStream> {
+        &self.inner.stream
+    }
+
+    pub(super) fn context(&self) -> &Arc<CudaContext> {
+        &self.inner.context
+    }
+
+    pub(super) fn modules(&self) -> &Modules {
+        &self.inner.modules
+    }
+}
+
+impl fmt::Display for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cuda:{} ({})", self.inner.ordinal, self.inner.name)
+    }
+}
+
+impl fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Gpu({self})")
+    }
+}
+
+/// How many GPUs the driver shows, or why it cannot be asked.
+pub(crate) fn count_gpus() -> Result<u32> {
+    static DRIVER: OnceLock<bool> = OnceLock::new();
+    // SAFETY: opening libcuda runs its initialisers, which is what every CUDA program does; nothing
+    // else of it is called. Without this question cudarc would panic on a machine without it.
+    if !*DRIVER.get_or_init(|| unsafe { sys::is_culib_present() }) {
+        return Err(Error::NoDriver);
+    }
+    let none = |e: &DriverError| e.0 == sys::CUresult::CUDA_ERROR_NO_DEVICE;
+    match result::init().and_then(|()| CudaContext::device_count()) {
+        Ok(0) => Err(Error::NoGpu),
+        Ok(n) => Ok(n.unsigned_abs()),
+        Err(e) if none(&e) => Err(Error::NoGpu),
+        Err(e) => Err(driver("starting the CUDA driver")(e)),
+    }
+}
+
+/// Whether a device can serve, from what is known so far: the number of devices or why there is no
+/// number, the images, and the device's name and compute capability once it is open.
+pub(crate) fn verdict(
+    ordinal: u32,
+    count: Result<u32>,
+    images: &[Image],
+    opened: Option<(&str, (u32, u32))>,
+) -> Result<()> {
+    let count = count?;
+    if ordinal >= count {
+        return Err(Error::NoSuchGpu { asked: ordinal, count });
+    }
+    if images.iter().all(|image| image.bytes.is_empty()) {
+        return Err(Error::NoKernels);
+    }
+    match opened {
+        Some((name, (major, minor))) if (major, minor) < OLDEST => {
+            Err(Error::GpuTooOld { ordinal, name: name.into(), major, minor })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: &[Image] = &[Image { family: "a", kernels: &["a"], bytes: b"image" }];
+    const EMPTY: &[Image] = &[Image { family: "a", kernels: &["a"], bytes: b"" }];
+
+    /// The four answers, each with its mend, in the order in which a user meets them.
+    #[test]
+    fn four_answers() {
+        let old = Some(("Tesla T4", (7, 5)));
+        let cases = [
+            (verdict(0, Err(Error::NoDriver), EMPTY, None), "install the NVIDIA driver"),
+            (verdict(0, Err(Error::NoGpu), EMPTY, None), "nvidia-smi"),
+            (verdict(0, Ok(1), EMPTY, None), "run scripts/setup and build again"),
+            (verdict(0, Ok(1), FULL, old), "compute capability 7.5"),
+        ];
+        for (answer, mend) in cases {
+            let said = answer.unwrap_err().to_string();
+            assert!(said.contains(mend) && said.contains("--device cpu"), "{said}");
+        }
+        let said = verdict(3, Ok(2), FULL, None).unwrap_err().to_string();
+        assert!(said.contains("cuda:3") && said.contains("2 GPU"), "{said}");
+        assert_eq!(verdict(1, Ok(2), FULL, Some(("H100", (9, 0)))), Ok(()));
+    }
+
+    /// On this very machine: an answer or a GPU, never a panic.
+    #[test]
+    fn opening_answers() {
+        match Gpu::open(0) {
+            Ok(gpu) => assert_eq!(gpu.ordinal(), 0),
+            Err(e) => assert!(!e.to_string().is_empty()),
+        }
+        assert!(Gpu::open(4000).is_err());
+    }
+}

@@ -1,0 +1,105 @@
+//! A kernel's arguments and grid, and the call itself. Only the launchers in `crate::launch` use it:
+//! they know what a kernel expects.
+
+use super::{Buffer, Element, Gpu};
+use crate::error::{Error, Result, driver};
+use bytemuck::Pod;
+use cudarc::driver::{DeviceRepr, LaunchArgs, LaunchConfig, PushKernelArg};
+
+/// A parameter struct, passed by value.
+#[derive(Debug, Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct ByValue<P: Pod>(pub P);
+// SAFETY: `Pod` structs of `abi` are repr(C), have no padding and no pointers, and abi.rs asserts that
+// their size and offsets are those that the C compiler sees.
+unsafe impl<P: Pod> DeviceRepr for ByValue<P> {}
+
+/// Blocks of a launch and threads of a block.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Grid {
+    /// Blocks along x (up to 2³¹ − 1) and y (up to 65,535).
+    pub blocks: (u32, u32),
+    /// Threads of a block, up to 1,024.
+    pub threads: u32,
+}
+
+impl Grid {
+    /// `n` items, `each` a block, along x.
+    pub(crate) fn over(n: u32, each: u32, threads: u32) -> Grid {
+        Grid { blocks: (n.div_ceil(each), 1), threads }
+    }
+}
+
+/// A launch that is being put together: arguments in the kernel's order, then [`Call::run`].
+pub(crate) struct Call<'a> {
+    name: &'static str,
+    args: LaunchArgs<'a>,
+    config: LaunchConfig,
+}
+
+/// Something that a kernel takes as an argument.
+pub(crate) trait Argument<'a> {
+    fn push(self, args: &mut LaunchArgs<'a>);
+}
+impl<'a, T: Element> Argument<'a> for &'a Buffer<T> {
+    fn push(self, args: &mut LaunchArgs<'a>) {
+        args.arg(self.slice());
+    }
+}
+impl<'a, T: Element> Argument<'a> for &'a mut Buffer<T> {
+    fn push(self, args: &mut LaunchArgs<'a>) {
+        args.arg(self.slice_mut());
+    }
+}
+impl<'a, P: Pod> Argument<'a> for &'a ByValue<P> {
+    fn push(self, args: &mut LaunchArgs<'a>) {
+        args.arg(self);
+    }
+}
+
+impl Gpu {
+    /// Starts a call of the kernel of that name.
+    ///
+    /// # Errors
+    /// A kernel that is not in the images, or an image that the driver refuses.
+    pub(crate) fn launch<'a>(&'a self, name: &'static str, grid: Grid) -> Result<Call<'a>> {
+        let function = self.modules().function(self.context(), name)?;
+        let args = self.stream().launch_builder(function);
+        let (x, y) = grid.blocks;
+        let config = LaunchConfig {
+            grid_dim: (x, y, 1),
+            block_dim: (grid.threads, 1, 1),
+            shared_mem_bytes: 0,
+        };
+        Ok(Call { name, args, config })
+    }
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn arg(mut self, argument: impl Argument<'a>) -> Self {
+        argument.push(&mut self.args);
+        self
+    }
+
+    /// Puts the kernel on the stream.
+    ///
+    /// # Safety
+    /// The arguments must be the kernel's, in number, order and type, and no index that it makes of
+    /// them may leave its buffer.
+    pub(crate) unsafe fn run(mut self) -> Result<()> {
+        // SAFETY: as the caller promises. Buffers outlive the kernel: they are freed on the stream
+        // that it runs on, after it.
+        unsafe { self.args.launch(self.config) }
+            .map(drop)
+            .map_err(driver(format!("launching {}", self.name)))
+    }
+}
+
+/// Checks that all arguments of a call lie on one GPU.
+pub(crate) fn same_gpu(op: &'static str, gpus: &[&Gpu]) -> Result<()> {
+    if gpus.windows(2).all(|pair| pair[0].ordinal() == pair[1].ordinal()) {
+        Ok(())
+    } else {
+        Err(Error::MixedGpus { op })
+    }
+}

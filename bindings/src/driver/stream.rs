@@ -1,0 +1,72 @@
+//! Order and completion: a [`Gpu`] has one stream, so work runs in the order in which it was issued
+//! and a copy to the host sees everything issued before it.
+
+use super::{Buffer, Element, Gpu};
+use crate::error::{Error, Result, driver, expect_len};
+
+impl Gpu {
+    /// Waits until all work issued so far is done.
+    ///
+    /// # Errors
+    /// What the driver says: a kernel's fault surfaces here at the latest.
+    pub fn synchronize(&self) -> Result<()> {
+        self.stream().synchronize().map_err(driver(format!("waiting for {self}")))
+    }
+
+    /// Clears a buffer.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn zero<T: Element>(&self, y: &mut Buffer<T>) -> Result<()> {
+        self.stream().memset_zeros(y.slice_mut()).map_err(driver("clearing a buffer"))
+    }
+
+    /// Copies `x` over the elements of `y` from `at` on.
+    ///
+    /// # Errors
+    /// A range beyond the end of `y`, buffers on different devices, or what the driver says.
+    pub fn copy<T: Element>(&self, x: &Buffer<T>, y: &mut Buffer<T>, at: usize) -> Result<()> {
+        if x.gpu().ordinal() != y.gpu().ordinal() {
+            return Err(Error::MixedGpus { op: "copy" });
+        }
+        let end = at.checked_add(x.len()).filter(|&end| end <= y.len());
+        let end = end.ok_or(Error::Length {
+            op: "copy",
+            arg: "destination",
+            have: y.len(),
+            want: at.saturating_add(x.len()),
+        })?;
+        if x.is_empty() {
+            return Ok(());
+        }
+        let from = x.slice().slice(..x.len());
+        let mut to = y.slice_mut().slice_mut(at..end);
+        self.stream().memcpy_dtod(&from, &mut to).map_err(driver("copying on the device"))
+    }
+
+    /// Copies host memory into a buffer of the same length.
+    ///
+    /// # Errors
+    /// Another length, or what the driver says.
+    pub fn write<T: Element>(&self, x: &[T], y: &mut Buffer<T>) -> Result<()> {
+        expect_len("copy", "destination", y.len(), x.len())?;
+        if x.is_empty() {
+            return Ok(());
+        }
+        let mut to = y.slice_mut().slice_mut(..x.len());
+        self.stream().memcpy_htod(x, &mut to).map_err(driver("copying to the device"))
+    }
+
+    /// Copies a buffer into host memory of the same length, once all work before it is done.
+    ///
+    /// # Errors
+    /// Another length, or what the driver says.
+    pub fn read<T: Element>(&self, x: &Buffer<T>, y: &mut [T]) -> Result<()> {
+        expect_len("copy", "destination", y.len(), x.len())?;
+        if !x.is_empty() {
+            let from = x.slice().slice(..x.len());
+            self.stream().memcpy_dtoh(&from, y).map_err(driver("copying from the device"))?;
+        }
+        self.synchronize()
+    }
+}

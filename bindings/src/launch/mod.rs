@@ -1,0 +1,7 @@
+//! One safe launcher a kernel family: checks every length and bound that the kernel's indices rest
+//! on, sets the grid, launches. What a length cannot show, a type carries. The maths is in the head of
+//! `kernels/<family>.cu`.
+
+pub mod codebook;
+pub mod rmsnorm;
+pub mod trie_softmax;

@@ -40,7 +40,10 @@ pub(super) fn forward(
         let at = range.key * kv_width + head * d;
         let cache = Cache { k: &k[at..], v: &v[at..], stride: kv_width };
         let q = &q[range.query * width + head * group * d..];
-        simd::run(Forward { spec, before: range.before, q, cache, o, lse });
+        let before = range.before;
+        scratch(tile::scratch(tile::queries(group) * group, d), |buffer| {
+            simd::run(Forward { spec, before, q, cache, buffer, o, lse });
+        });
     });
 }
 
@@ -67,6 +70,7 @@ struct Forward<'a> {
     /// From the first query's first head of this group.
     q: &'a [f32],
     cache: Cache<'a>,
+    buffer: &'a mut [f32],
     o: Block<'a>,
     lse: Block<'a>,
 }
@@ -77,24 +81,22 @@ impl Kernel for Forward<'_> {
     fn run<S: Simd>(mut self, s: S) {
         let (d, group) = (self.spec.head_dim, self.spec.group());
         let (width, step) = (self.spec.heads * d, tile::queries(group));
-        scratch(tile::scratch(step * group, d), |buffer| {
-            for first in (0..self.o.rows()).step_by(step) {
-                let queries = step.min(self.o.rows() - first);
-                let rows = queries * group;
-                let mut tile = Tile::new(buffer, rows, d);
-                let q = &self.q[first * width..];
-                across(rows, |r| row(q, width, group, d, r), d, tile.q, tile.ld);
-                let position = self.before + first;
-                let sight = Sight { total: position + queries, first: position, group };
-                tile.attend(s, self.spec.scale, self.cache, sight);
-                for r in 0..rows {
-                    let (i, g) = (first + r / group, r % group);
-                    let o = &mut self.o.row(i)[g * d..(g + 1) * d];
-                    along(tile.o, tile.ld, r, 1.0 / tile.sum[r], o);
-                    self.lse.row(i)[g] = tile.max[r] + tile.sum[r].ln();
-                }
+        for first in (0..self.o.rows()).step_by(step) {
+            let queries = step.min(self.o.rows() - first);
+            let rows = queries * group;
+            let mut tile = Tile::new(self.buffer, rows, d);
+            let q = &self.q[first * width..];
+            across(rows, |r| row(q, width, group, d, r), d, tile.q, tile.ld);
+            let position = self.before + first;
+            let sight = Sight { total: position + queries, first: position, group };
+            tile.attend(s, self.spec.scale, self.cache, sight);
+            for r in 0..rows {
+                let (i, g) = (first + r / group, r % group);
+                let o = &mut self.o.row(i)[g * d..(g + 1) * d];
+                along(tile.o, tile.ld, r, 1.0 / tile.sum[r], o);
+                self.lse.row(i)[g] = tile.max[r] + tile.sum[r].ln();
             }
-        });
+        }
     }
 }
 
@@ -128,7 +130,10 @@ pub(super) fn backward(
         let [q, o, d_o] = [kept.q, kept.o, kept.d_o].map(|x| behind(x, at));
         let lse = behind(kept.lse, by_query[b] * spec.heads + head * group);
         let cache = Cache { k: behind(kept.k, key), v: behind(kept.v, key), stride: kv_width };
-        simd::run(Backward { spec, q, o, d_o, lse, cache, dq, dk, dv });
+        let sizes = Backward::sizes(spec, dk.rows());
+        scratch(sizes.iter().sum(), |buffer| {
+            simd::run(Backward { spec, q, o, d_o, lse, cache, sizes, buffer, dq, dk, dv });
+        });
     });
 }
 
@@ -145,9 +150,24 @@ struct Backward<'a> {
     d_o: &'a [f32],
     lse: &'a [f32],
     cache: Cache<'a>,
+    /// The parts of `buffer`, as `run` names them.
+    sizes: [usize; 11],
+    buffer: &'a mut [f32],
     dq: Block<'a>,
     dk: Block<'a>,
     dv: Block<'a>,
+}
+
+impl Backward<'_> {
+    /// dk, dv [S padded, D padded] · q, d_o across [D, ld] · q, d_o along [ld, D padded] · dq [D padded,
+    /// ld] · p, ds [KEYS, ld] · lse, delta [ld], with ld the tile's leading dimension.
+    fn sizes(spec: &Spec, keys: usize) -> [usize; 11] {
+        let (d, group) = (spec.head_dim, spec.group());
+        let (ld, ldn) = (tile::leading(tile::queries(group) * group), tile::leading(d));
+        let (gathered, across) = (keys.next_multiple_of(BLOCK) * ldn, d * ld);
+        let (dq, scores) = (d.next_multiple_of(BLOCK) * ld, KEYS * ld);
+        [gathered, gathered, across, across, ld * ldn, ld * ldn, dq, scores, scores, ld, ld]
+    }
 }
 
 impl Kernel for Backward<'_> {
@@ -157,106 +177,88 @@ impl Kernel for Backward<'_> {
         let (d, group, scale) = (self.spec.head_dim, self.spec.group(), self.spec.scale);
         let (width, step) = (self.spec.heads * d, tile::queries(group));
         let (tq, tk) = (self.dq.rows(), self.dk.rows());
-        let (ld, ldn) = (tile::leading(step * group), d.next_multiple_of(S::LANES));
-        let d_padded = d.next_multiple_of(BLOCK);
-        let tk_padded = tk.next_multiple_of(BLOCK);
-        // dk, dv [tk padded, ldn] · q, d_o across [D, ld] · q, d_o along [ld, ldn] · dq [D padded, ld]
-        // · p, ds [KEYS, ld] · lse, delta [ld]
-        let sizes = [
-            tk_padded * ldn,
-            tk_padded * ldn,
-            d * ld,
-            d * ld,
-            ld * ldn,
-            ld * ldn,
-            d_padded * ld,
-            KEYS * ld,
-            KEYS * ld,
-            ld,
-            ld,
-        ];
-        scratch(sizes.iter().sum(), |mut rest| {
-            let [dk, dv, qt, dot, qn, don, dqt, p, ds, lse, delta] = sizes.map(|n| {
-                let (part, behind) = std::mem::take(&mut rest).split_at_mut(n);
-                rest = behind;
-                part
-            });
-            dk.fill(0.0);
-            dv.fill(0.0);
-            for first in (0..tq).step_by(step) {
-                let queries = step.min(tq - first);
-                let rows = queries * group;
-                let columns = rows.next_multiple_of(S::LANES);
-                let [q_rows, o_rows, d_o_rows] =
-                    [self.q, self.o, self.d_o].map(|x| &x[first * width..]);
-                across(rows, |r| row(q_rows, width, group, d, r), d, qt, ld);
-                across(rows, |r| row(d_o_rows, width, group, d, r), d, dot, ld);
-                for r in 0..columns {
-                    let (q, d_o) = (&mut qn[r * ldn..][..ldn], &mut don[r * ldn..][..ldn]);
-                    q.fill(0.0);
-                    d_o.fill(0.0);
-                    lse[r] = 0.0;
-                    if r < rows {
-                        q[..d].copy_from_slice(row(q_rows, width, group, d, r));
-                        d_o[..d].copy_from_slice(row(d_o_rows, width, group, d, r));
-                        lse[r] = self.lse[(first + r / group) * self.spec.heads + r % group];
-                    }
-                }
-                // delta = Σ o·d_o in the order of dP's products: a row with one key gets exactly 0.
-                across(rows, |r| row(o_rows, width, group, d, r), d, dqt, ld);
-                for c in (0..columns).step_by(S::LANES) {
-                    let mut sum = s.splat(0.0);
-                    for i in 0..d {
-                        sum = s.fma(s.load(&dqt[i * ld + c..]), s.load(&dot[i * ld + c..]), sum);
-                    }
-                    s.store(sum, &mut delta[c..]);
-                }
-                let position = tk - tq + first;
-                let sight = Sight { total: position + queries, first: position, group };
-                for k0 in (0..sight.total).step_by(KEYS) {
-                    let n = KEYS.min(sight.total - k0);
-                    let Cache { k, v, stride } = self.cache;
-                    let (k, v) = (&k[k0 * stride..], &v[k0 * stride..]);
-                    let by_key = |data| Left { data, row: stride, col: 1 };
-                    product(s, by_key(k), (n, d, columns), qt, ld, p, ld, false);
-                    product(s, by_key(v), (n, d, columns), dot, ld, ds, ld, false);
-                    for c in (0..columns).step_by(S::LANES) {
-                        let (lse, delta) = (s.load(&lse[c..]), s.load(&delta[c..]));
-                        let factor = s.splat(scale);
-                        for j in 0..n {
-                            let at = j * ld + c;
-                            let x = s.sub(s.mul(s.load(&p[at..]), factor), lse);
-                            let mut w = s.exp(x);
-                            let hidden = sight.hidden(k0 + j);
-                            if hidden > c {
-                                w = s.min(w, only_from::<S>(s, hidden - c, 0.0));
-                            }
-                            let dp = s.sub(s.load(&ds[at..]), delta);
-                            s.store(w, &mut p[at..]);
-                            s.store(s.mul(s.mul(w, factor), dp), &mut ds[at..]);
-                        }
-                    }
-                    let by_width = Left { data: k, row: 1, col: stride };
-                    product(s, by_width, (d, n, columns), ds, ld, dqt, ld, k0 > 0);
-                    // Later tiles add to the padding's rows of dk and dv: it must add nothing.
-                    let n = n.next_multiple_of(BLOCK);
-                    let padding = (sight.total - k0).min(n) * ld..n * ld;
-                    p[padding.clone()].fill(0.0);
-                    ds[padding].fill(0.0);
-                    let of_keys = |data| Left { data, row: ld, col: 1 };
-                    let (dv, dk) = (&mut dv[k0 * ldn..], &mut dk[k0 * ldn..]);
-                    product(s, of_keys(&*p), (n, rows, ldn), don, ldn, dv, ldn, true);
-                    product(s, of_keys(&*ds), (n, rows, ldn), qn, ldn, dk, ldn, true);
-                }
-                for r in 0..rows {
-                    let dq = &mut self.dq.row(first + r / group)[r % group * d..][..d];
-                    along(dqt, ld, r, 1.0, dq);
-                }
-            }
-            for j in 0..tk {
-                self.dk.row(j).copy_from_slice(&dk[j * ldn..][..d]);
-                self.dv.row(j).copy_from_slice(&dv[j * ldn..][..d]);
-            }
+        let (ld, ldn) = (tile::leading(step * group), tile::leading(d));
+        let mut rest = self.buffer;
+        let [dk, dv, qt, dot, qn, don, dqt, p, ds, lse, delta] = self.sizes.map(|n| {
+            let (part, behind) = std::mem::take(&mut rest).split_at_mut(n);
+            rest = behind;
+            part
         });
+        dk.fill(0.0);
+        dv.fill(0.0);
+        for first in (0..tq).step_by(step) {
+            let queries = step.min(tq - first);
+            let rows = queries * group;
+            let columns = rows.next_multiple_of(S::LANES);
+            let [q_rows, o_rows, d_o_rows] =
+                [self.q, self.o, self.d_o].map(|x| &x[first * width..]);
+            across(rows, |r| row(q_rows, width, group, d, r), d, qt, ld);
+            across(rows, |r| row(d_o_rows, width, group, d, r), d, dot, ld);
+            for r in 0..columns {
+                let (q, d_o) = (&mut qn[r * ldn..][..ldn], &mut don[r * ldn..][..ldn]);
+                q.fill(0.0);
+                d_o.fill(0.0);
+                lse[r] = 0.0;
+                if r < rows {
+                    q[..d].copy_from_slice(row(q_rows, width, group, d, r));
+                    d_o[..d].copy_from_slice(row(d_o_rows, width, group, d, r));
+                    lse[r] = self.lse[(first + r / group) * self.spec.heads + r % group];
+                }
+            }
+            // delta = Σ o·d_o in the order of dP's products: a row with one key gets exactly 0.
+            across(rows, |r| row(o_rows, width, group, d, r), d, dqt, ld);
+            for c in (0..columns).step_by(S::LANES) {
+                let mut sum = s.splat(0.0);
+                for i in 0..d {
+                    sum = s.fma(s.load(&dqt[i * ld + c..]), s.load(&dot[i * ld + c..]), sum);
+                }
+                s.store(sum, &mut delta[c..]);
+            }
+            let position = tk - tq + first;
+            let sight = Sight { total: position + queries, first: position, group };
+            for k0 in (0..sight.total).step_by(KEYS) {
+                let n = KEYS.min(sight.total - k0);
+                let Cache { k, v, stride } = self.cache;
+                let (k, v) = (&k[k0 * stride..], &v[k0 * stride..]);
+                let by_key = |data| Left { data, row: stride, col: 1 };
+                product(s, by_key(k), (n, d, columns), qt, ld, p, ld, false);
+                product(s, by_key(v), (n, d, columns), dot, ld, ds, ld, false);
+                for c in (0..columns).step_by(S::LANES) {
+                    let (lse, delta) = (s.load(&lse[c..]), s.load(&delta[c..]));
+                    let factor = s.splat(scale);
+                    for j in 0..n {
+                        let at = j * ld + c;
+                        let x = s.sub(s.mul(s.load(&p[at..]), factor), lse);
+                        let mut w = s.exp(x);
+                        let hidden = sight.hidden(k0 + j);
+                        if hidden > c {
+                            w = s.min(w, only_from::<S>(s, hidden - c, 0.0));
+                        }
+                        let dp = s.sub(s.load(&ds[at..]), delta);
+                        s.store(w, &mut p[at..]);
+                        s.store(s.mul(s.mul(w, factor), dp), &mut ds[at..]);
+                    }
+                }
+                let by_width = Left { data: k, row: 1, col: stride };
+                product(s, by_width, (d, n, columns), ds, ld, dqt, ld, k0 > 0);
+                // Later tiles add to the padding's rows of dk and dv: it must add nothing.
+                let n = n.next_multiple_of(BLOCK);
+                let padding = (sight.total - k0).min(n) * ld..n * ld;
+                p[padding.clone()].fill(0.0);
+                ds[padding].fill(0.0);
+                let of_keys = |data| Left { data, row: ld, col: 1 };
+                let (dv, dk) = (&mut dv[k0 * ldn..], &mut dk[k0 * ldn..]);
+                product(s, of_keys(&*p), (n, rows, ldn), don, ldn, dv, ldn, true);
+                product(s, of_keys(&*ds), (n, rows, ldn), qn, ldn, dk, ldn, true);
+            }
+            for r in 0..rows {
+                let dq = &mut self.dq.row(first + r / group)[r % group * d..][..d];
+                along(dqt, ld, r, 1.0, dq);
+            }
+        }
+        for j in 0..tk {
+            self.dk.row(j).copy_from_slice(&dk[j * ldn..][..d]);
+            self.dv.row(j).copy_from_slice(&dv[j * ldn..][..d]);
+        }
     }
 }

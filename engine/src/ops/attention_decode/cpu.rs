@@ -41,18 +41,23 @@ pub(super) fn forward(spec: &Spec, prompt: &[u32], q: &[f32], caches: &Caches, o
         let (start, end) = (prompt[b] as usize, prompt[b + 1] as usize);
         let at = if end > start { start * kv_width + head * d } else { 0 };
         let (k, v) = (&caches.prompt_k[at..], &caches.prompt_v[at..]);
-        simd::run(Beams {
-            spec,
-            keys: end - start,
-            prompt: Cache { k, v, stride: kv_width },
-            q: &q[first * width + head * group * d..],
-            path: &caches.path[first * spec.steps..],
-            suffix_k: caches.suffix_k,
-            suffix_v: caches.suffix_v,
-            slab: rows * kv_width,
-            head: head * d,
-            o,
-        });
+        let need = tile::scratch(tile::queries(group) * group, d) + spec.steps;
+        let call = |buffer: &mut [f32]| {
+            simd::run(Beams {
+                spec,
+                buffer,
+                keys: end - start,
+                prompt: Cache { k, v, stride: kv_width },
+                q: &q[first * width + head * group * d..],
+                path: &caches.path[first * spec.steps..],
+                suffix_k: caches.suffix_k,
+                suffix_v: caches.suffix_v,
+                slab: rows * kv_width,
+                head: head * d,
+                o,
+            })
+        };
+        scratch(need, call);
     });
 }
 
@@ -70,6 +75,7 @@ struct Beams<'a> {
     slab: usize,
     /// Where the kv head begins in a row of a slab.
     head: usize,
+    buffer: &'a mut [f32],
     o: Block<'a>,
 }
 
@@ -80,41 +86,38 @@ impl Kernel for Beams<'_> {
         let Spec { head_dim: d, steps, scale, heads, kv_heads, .. } = *self.spec;
         let (group, width, kv_width) = (heads / kv_heads, heads * d, kv_heads * d);
         let step = tile::queries(group);
-        let need = tile::scratch(step * group, d);
-        scratch(need + steps, |buffer| {
-            let (buffer, scores) = buffer.split_at_mut(need);
-            for first in (0..self.o.rows()).step_by(step) {
-                let beams = step.min(self.o.rows() - first);
-                let rows = beams * group;
-                let mut tile = Tile::new(buffer, rows, d);
-                let query = |r: usize| &self.q[(first + r / group) * width + r % group * d..][..d];
-                across(rows, query, d, tile.q, tile.ld);
-                let sight = Sight { total: self.keys, first: self.keys, group };
-                tile.attend(s, scale, self.prompt, sight);
-                for r in 0..rows {
-                    let (beam, g) = (first + r / group, r % group);
-                    let o = &mut self.o.row(beam)[g * d..(g + 1) * d];
-                    let path = &self.path[beam * steps..(beam + 1) * steps];
-                    let place = |t: usize| t * self.slab + path[t] as usize * kv_width + self.head;
-                    let mut max = tile.max[r];
-                    for t in 0..steps {
-                        scores[t] = scale * dot(s, query(r), &self.suffix_k[place(t)..][..d]);
-                        max = max.max(scores[t]);
-                    }
-                    // Without a prompt max[r] is −∞ and sum[r] zero: shrink is 0, o was zeroed.
-                    let shrink = (tile.max[r] - max).exp();
-                    along(tile.o, tile.ld, r, shrink, o);
-                    let mut sum = tile.sum[r] * shrink;
-                    for t in 0..steps {
-                        let weight = (scores[t] - max).exp();
-                        sum += weight;
-                        add_scaled(s, weight, &self.suffix_v[place(t)..][..d], o);
-                    }
-                    let share = 1.0 / sum;
-                    o.iter_mut().for_each(|o| *o *= share);
+        let (scores, buffer) = self.buffer.split_at_mut(steps);
+        for first in (0..self.o.rows()).step_by(step) {
+            let beams = step.min(self.o.rows() - first);
+            let rows = beams * group;
+            let mut tile = Tile::new(buffer, rows, d);
+            let query = |r: usize| &self.q[(first + r / group) * width + r % group * d..][..d];
+            across(rows, query, d, tile.q, tile.ld);
+            let sight = Sight { total: self.keys, first: self.keys, group };
+            tile.attend(s, scale, self.prompt, sight);
+            for r in 0..rows {
+                let (beam, g) = (first + r / group, r % group);
+                let o = &mut self.o.row(beam)[g * d..(g + 1) * d];
+                let path = &self.path[beam * steps..(beam + 1) * steps];
+                let place = |t: usize| t * self.slab + path[t] as usize * kv_width + self.head;
+                let mut max = tile.max[r];
+                for t in 0..steps {
+                    scores[t] = scale * dot(s, query(r), &self.suffix_k[place(t)..][..d]);
+                    max = max.max(scores[t]);
                 }
+                // Without a prompt max[r] is −∞ and sum[r] zero: shrink is 0, o was zeroed.
+                let shrink = (tile.max[r] - max).exp();
+                along(tile.o, tile.ld, r, shrink, o);
+                let mut sum = tile.sum[r] * shrink;
+                for t in 0..steps {
+                    let weight = (scores[t] - max).exp();
+                    sum += weight;
+                    add_scaled(s, weight, &self.suffix_v[place(t)..][..d], o);
+                }
+                let share = 1.0 / sum;
+                o.iter_mut().for_each(|o| *o *= share);
             }
-        });
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 mod files;
 pub mod folder;
 pub mod import;
+pub mod world;
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};

@@ -1,18 +1,12 @@
 //! A row's bits do not depend on the rows beside it: metrics are the same for any batch size.
 
-use super::{bits, poisoned, values};
+use super::{BeamSearch, bits, poisoned, rows, values};
 use engine::Tensor;
 use engine::ops::{attention, linear, rmsnorm};
 
 /// Ranges of `TOTAL` rows: one at either end, a stretch across tiles, all but two.
 const PARTS: [(usize, usize); 4] = [(0, 1), (599, 600), (243, 300), (1, 599)];
 const TOTAL: usize = 600;
-
-/// Rows `from..to` of `x`.
-fn rows(x: &Tensor, width: usize, from: usize, to: usize) -> Tensor {
-    let part = x.f32().unwrap()[from * width..to * width].to_vec();
-    Tensor::from_f32(&[part.len()], part)
-}
 
 /// The rows `from..to` of `whole` have the bits of `part`.
 fn assert_rows(name: &str, part: &Tensor, whole: &Tensor, width: usize, from: usize, to: usize) {
@@ -98,5 +92,16 @@ fn an_attention_segment_whatever_its_batch() {
             assert_rows(name, &part, whole, width, from, to);
         }
         from = to;
+    }
+}
+
+#[test]
+fn a_request_of_a_beam_search_whatever_its_batch() {
+    let lengths = [40, 1, 130, 17];
+    let search = BeamSearch::new(&lengths);
+    let whole = search.attend(0, lengths.len());
+    for b in 0..lengths.len() {
+        let (from, to) = (b * BeamSearch::BEAMS, (b + 1) * BeamSearch::BEAMS);
+        assert_rows("o", &search.attend(b, b + 1), &whole, BeamSearch::C, from, to);
     }
 }

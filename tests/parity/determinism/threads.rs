@@ -1,9 +1,9 @@
 //! Every op, forward and backward, in pools of 1, 2, 3 and 5 threads.
 
-use super::{bits, poisoned, values};
+use super::{BeamSearch, bits, poisoned, values};
 use engine::cpu::random::Stream;
 use engine::ops::{adamw, attention, codebook, dropout, embedding, linear};
-use engine::ops::{reduce, rmsnorm, swiglu, trie_softmax};
+use engine::ops::{reduce, rmsnorm, rope, swiglu, trie_softmax};
 use engine::sid::{Codes, Trie};
 use engine::testing::{below, normal};
 use engine::{DType, Tensor};
@@ -109,6 +109,18 @@ fn linear_whatever_the_threads() {
 }
 
 #[test]
+fn rope_whatever_the_threads() {
+    let spec = rope::Spec { tokens: 900, heads: 5, head_dim: 12, theta: 10_000.0 };
+    let positions = Tensor::from_u32(&[900], below(1, 900, 300));
+    assert_same_bits("rope", || {
+        let (mut x, mut dx) = (values(2, 900 * 60), values(3, 900 * 60));
+        rope::forward(&spec, &positions, &mut x).unwrap();
+        rope::backward(&spec, &positions, &mut dx).unwrap();
+        vec![x, dx]
+    });
+}
+
+#[test]
 fn attention_whatever_the_threads() {
     let spec = attention::Spec { heads: 4, kv_heads: 2, head_dim: 24, scale: 0.2 };
     let segments = attention::Segments::packed(&[1, 90, 37, 2, 64]);
@@ -125,6 +137,12 @@ fn attention_whatever_the_threads() {
         .unwrap();
         vec![o, lse, dq, dk, dv]
     });
+}
+
+#[test]
+fn attention_decode_whatever_the_threads() {
+    let beams = BeamSearch::new(&[40, 1, 130, 17]);
+    assert_same_bits("attention_decode", || vec![beams.attend(0, 4)]);
 }
 
 #[test]

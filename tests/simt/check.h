@@ -1,0 +1,91 @@
+// What the emulated kernels are checked with: exact-size buffers, seeded inputs, the noise rule, and a
+// walk over schedules that must all give the same bits.
+#pragma once
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+#include "simt.h"
+
+// Exact-size heap memory: ASan then sees an access one element past the end.
+template <class T> struct Buf {
+  size_t n;
+  std::unique_ptr<T[]> p;
+  explicit Buf(size_t n_, T fill = T()) : n(n_), p(new T[n_]) { std::fill_n(p.get(), n, fill); }
+  explicit Buf(const std::vector<T>& v) : Buf(v.size()) { std::copy(v.begin(), v.end(), p.get()); }
+  T* get() const { return p.get(); }
+  T& operator[](size_t i) const { return p[i]; }
+  std::vector<T> copy() const { return {p.get(), p.get() + n}; }
+};
+
+inline std::vector<float> normal(size_t n, unsigned seed, float scale = 1.0f) {
+  std::mt19937 g(seed);
+  std::normal_distribution<float> d;
+  std::vector<float> v(n);
+  for (float& x : v) x = d(g) * scale;
+  return v;
+}
+inline std::vector<double> wide(const std::vector<float>& v) { return {v.begin(), v.end()}; }
+inline std::vector<float> poison(size_t n) { return std::vector<float>(n, NAN); }
+
+inline void require(bool ok, const std::string& what) {
+  if (!ok) printf("FAILED: %s\n", what.c_str()), exit(1);
+}
+
+// The project's noise rule: as far from the f64 truth as twice what rounding costs the plain formula
+// in f32, plus four steps of f32 at the truth's largest magnitude.
+inline void require_near(const std::vector<float>& y, const std::vector<double>& truth,
+                         const std::vector<float>& plain, const std::string& what) {
+  require(y.size() == truth.size() && plain.size() == truth.size(), what + ": length");
+  double noise = 0, largest = 0;
+  for (size_t i = 0; i < truth.size(); ++i) {
+    noise = std::max(noise, std::fabs(plain[i] - truth[i]));
+    largest = std::max(largest, std::fabs(truth[i]));
+  }
+  const double allowed = 2 * noise + 4 * 1.1920929e-7 * largest;
+  for (size_t i = 0; i < truth.size(); ++i) {
+    const double off = std::fabs(y[i] - truth[i]);
+    if (!(off <= allowed)) {
+      printf("%s: element %zu is %.9g, truth %.9g: off by %.3g, %.3g allowed\n", what.c_str(), i,
+             double(y[i]), truth[i], off, allowed);
+      require(false, what);
+    }
+  }
+}
+
+// Runs `f` under several orders of blocks, warps and lanes and both asynchronous policies; every run
+// must return what the first did, bit for bit. A set SIMT_ORDER narrows it to that one.
+template <class F> auto under_all_schedules(const std::string& what, F f) {
+  const char* only = getenv("SIMT_ORDER");
+  const std::vector<std::string> orders = only ? std::vector<std::string>{only}
+                                               : std::vector<std::string>{"fwd", "rev", "7", "123"};
+  decltype(f()) first;
+  bool have = false;
+  for (const std::string& order : orders) {
+    for (const char* async : {"late", "eager"}) {
+      setenv("SIMT_ORDER", order.c_str(), 1);
+      setenv("SIMT_ASYNC", async, 1);
+      auto got = f();
+      if (have) require(got == first, what + ": other bits under order " + order + ", " + async);
+      first = std::move(got), have = true;
+    }
+  }
+  if (only) setenv("SIMT_ORDER", orders[0].c_str(), 1);
+  else unsetenv("SIMT_ORDER");
+  unsetenv("SIMT_ASYNC");
+  return first;
+}
+
+// Bits of floats, so that NaN equals NaN and −0 differs from +0.
+inline std::vector<uint32_t> bits(const std::vector<float>& v) {
+  std::vector<uint32_t> b(v.size());
+  if (!v.empty()) memcpy(b.data(), v.data(), 4 * v.size());
+  return b;
+}
+inline std::vector<float> floats(const std::vector<uint32_t>& b) {
+  std::vector<float> v(b.size());
+  if (!v.empty()) memcpy(v.data(), b.data(), 4 * v.size());
+  return v;
+}

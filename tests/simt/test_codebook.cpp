@@ -1,0 +1,84 @@
+// codebook on the emulation against the plain formulas in double.
+#include "check.h"
+#include "../../kernels/codebook.cu"
+
+namespace {
+template <class R> R squared(const R* a, const R* b, size_t n) {
+  R sum = 0;
+  for (size_t i = 0; i < n; ++i) sum += (a[i] - b[i]) * (a[i] - b[i]);
+  return sum;
+}
+
+void run(unsigned n, unsigned width, unsigned k, float scale) {
+  const CodebookParams p{n, width, k};
+  const std::string what =
+      "codebook " + std::to_string(n) + "x" + std::to_string(width) + ", " + std::to_string(k);
+  auto x = normal(size_t(n) * width, 1, scale), c = normal(size_t(k) * width, 2, scale);
+  // Every third codeword repeats the one before it: ties, which the lower number wins.
+  for (size_t j = 2; j < k; j += 3) std::copy_n(&c[(j - 1) * width], width, &c[j * width]);
+  const auto xd = wide(x), cd = wide(c);
+  const Buf<float> bx(x), bc(c);
+
+  auto got = under_all_schedules(what, [&] {
+    Buf<uint32_t> codes(n, 0xffffffffu);
+    Buf<float> distance(n, NAN);
+    simt::launch(codebook_assign_f32, dim3((n + CODEBOOK_TILE - 1) / CODEBOOK_TILE),
+                 dim3(CODEBOOK_SIDE * CODEBOOK_SIDE), 0, codes.get(), distance.get(), bx.get(), bc.get(), p);
+    return std::pair(codes.copy(), bits(distance.copy()));
+  });
+  std::vector<double> truth(n);
+  std::vector<float> plain(n);
+  for (size_t i = 0; i < n; ++i) {
+    size_t best = 0;
+    for (size_t j = 1; j < k; ++j) {
+      if (squared(&xd[i * width], &cd[j * width], width) < squared(&xd[i * width], &cd[best * width], width))
+        best = j;
+    }
+    truth[i] = squared(&xd[i * width], &cd[best * width], width);
+    plain[i] = squared(&x[i * width], &c[best * width], width);
+    // Another code may only stand there if in double it is as near up to rounding, and no tie's lower
+    // number was passed over.
+    const uint32_t code = got.first[i];
+    require(code < k, what + ": a code that is none");
+    const double theirs = squared(&xd[i * width], &cd[code * width], width);
+    require(code == best || theirs - truth[i] <= 1e-5 * truth[i], what + ": not the nearest");
+    require(code < 2 || code % 3 != 2, what + ": the higher number of a tie");
+  }
+  require_near(floats(got.second), truth, plain, what + " distance");
+
+  // update: codes by chance, codeword 1 without a point where there are several.
+  std::mt19937 g(3);
+  std::vector<uint32_t> codes(n);
+  for (auto& v : codes) {
+    v = g() % k;
+    if (v == 1) v = 0;
+  }
+  const Buf<uint32_t> bcodes(codes);
+  got = under_all_schedules(what, [&] {
+    Buf<float> centres(c);
+    Buf<uint32_t> counts(k, 0xffffffffu);
+    simt::launch(codebook_update_f32, dim3(k, (width + CODEBOOK_COLUMNS - 1) / CODEBOOK_COLUMNS),
+                 dim3(CODEBOOK_COLUMNS), 0, centres.get(), counts.get(), bx.get(), bcodes.get(), p);
+    return std::pair(counts.copy(), bits(centres.copy()));
+  });
+  std::vector<double> sums(size_t(k) * width, 0.0), means = cd;
+  std::vector<uint32_t> counts(k, 0);
+  for (size_t i = 0; i < n; ++i) {
+    ++counts[codes[i]];
+    for (size_t d = 0; d < width; ++d) sums[codes[i] * width + d] += xd[i * width + d];
+  }
+  for (size_t j = 0; j < k; ++j) {
+    for (size_t d = 0; counts[j] && d < width; ++d) means[j * width + d] = sums[j * width + d] / counts[j];
+  }
+  require(got.first == counts, what + ": counts");
+  require_near(floats(got.second), means, std::vector<float>(means.begin(), means.end()), what + " centres");
+}
+}  // namespace
+
+int main() {
+  run(1, 1, 1, 1);
+  run(65, 17, 3, 1);
+  run(130, 33, 70, 10);     // ragged points, coordinates and codewords
+  run(40, 130, 129, 0.01f); // more than one block of columns
+  printf("codebook: ok, %lu switches\n", simt::stats.switches);
+}

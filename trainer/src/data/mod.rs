@@ -2,6 +2,7 @@
 //! test. Readers of other people's formats live in [`import`], our own folder in [`folder`], the
 //! built-in [`world`] and the item [`features`] beside them.
 
+pub mod features;
 mod files;
 pub mod folder;
 pub mod import;

@@ -51,6 +51,22 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn sum(self, a: Self::V) -> f32;
     /// Greatest lane.
     fn max_lane(self, a: Self::V) -> f32;
+    /// Lane j of `v[i]` ↔ lane i of `v[j]`, for exactly `LANES` vectors of at most 16 lanes.
+    #[inline(always)]
+    fn transpose(self, v: &mut [Self::V]) {
+        assert!(v.len() == Self::LANES);
+        let mut flat = [0.0; 256];
+        for (i, v) in v.iter().enumerate() {
+            self.store(*v, &mut flat[i * Self::LANES..]);
+        }
+        for (j, v) in v.iter_mut().enumerate() {
+            let mut row = [0.0; 16];
+            for i in 0..Self::LANES {
+                row[i] = flat[i * Self::LANES + j];
+            }
+            *v = self.load(&row);
+        }
+    }
 
     /// eᵃ to 2 ulp. Below −87.3 it is e^−87.3 ≈ 1e−38, so −∞ gives a subnormal-sized positive
     /// number that vanishes in any sum; above 88.3 it stays at e^88.3.
@@ -339,6 +355,38 @@ mod x86 {
         fn max_lane(self, a: __m512) -> f32 {
             unsafe { _mm512_reduce_max_ps(a) }
         }
+        #[inline(always)]
+        fn transpose(self, v: &mut [__m512]) {
+            assert!(v.len() == 16);
+            unsafe {
+                // 4 × 4 squares within quarters, for rows 4g .. 4g + 4 at a time …
+                for g in [0, 4, 8, 12] {
+                    let (a, b) =
+                        (_mm512_unpacklo_ps(v[g], v[g + 1]), _mm512_unpackhi_ps(v[g], v[g + 1]));
+                    let (c, d) = (
+                        _mm512_unpacklo_ps(v[g + 2], v[g + 3]),
+                        _mm512_unpackhi_ps(v[g + 2], v[g + 3]),
+                    );
+                    let (a, b) = (_mm512_castps_pd(a), _mm512_castps_pd(b));
+                    let (c, d) = (_mm512_castps_pd(c), _mm512_castps_pd(d));
+                    v[g] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+                    v[g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+                    v[g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+                    v[g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+                }
+                // … then the quarters: even ones and odd ones of two groups, then of all four.
+                for c in 0..4 {
+                    let even = _mm512_shuffle_f32x4::<0x88>(v[c], v[c + 4]);
+                    let odd = _mm512_shuffle_f32x4::<0xdd>(v[c], v[c + 4]);
+                    let even_behind = _mm512_shuffle_f32x4::<0x88>(v[c + 8], v[c + 12]);
+                    let odd_behind = _mm512_shuffle_f32x4::<0xdd>(v[c + 8], v[c + 12]);
+                    v[c] = _mm512_shuffle_f32x4::<0x88>(even, even_behind);
+                    v[c + 4] = _mm512_shuffle_f32x4::<0x88>(odd, odd_behind);
+                    v[c + 8] = _mm512_shuffle_f32x4::<0xdd>(even, even_behind);
+                    v[c + 12] = _mm512_shuffle_f32x4::<0xdd>(odd, odd_behind);
+                }
+            }
+        }
     }
 
     #[allow(clippy::undocumented_unsafe_blocks)] // see above
@@ -425,6 +473,31 @@ mod x86 {
                 let h = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
                 let h = _mm_max_ps(h, _mm_movehl_ps(h, h));
                 _mm_cvtss_f32(_mm_max_ss(h, _mm_shuffle_ps::<1>(h, h)))
+            }
+        }
+        #[inline(always)]
+        fn transpose(self, v: &mut [__m256]) {
+            assert!(v.len() == 8);
+            unsafe {
+                for g in [0, 4] {
+                    let (a, b) =
+                        (_mm256_unpacklo_ps(v[g], v[g + 1]), _mm256_unpackhi_ps(v[g], v[g + 1]));
+                    let (c, d) = (
+                        _mm256_unpacklo_ps(v[g + 2], v[g + 3]),
+                        _mm256_unpackhi_ps(v[g + 2], v[g + 3]),
+                    );
+                    let (a, b) = (_mm256_castps_pd(a), _mm256_castps_pd(b));
+                    let (c, d) = (_mm256_castps_pd(c), _mm256_castps_pd(d));
+                    v[g] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, c));
+                    v[g + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, c));
+                    v[g + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(b, d));
+                    v[g + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(b, d));
+                }
+                for c in 0..4 {
+                    let (near, far) = (v[c], v[c + 4]);
+                    v[c] = _mm256_permute2f128_ps::<0x20>(near, far);
+                    v[c + 4] = _mm256_permute2f128_ps::<0x31>(near, far);
+                }
             }
         }
     }
@@ -552,6 +625,35 @@ mod tests {
     fn exp_is_within_two_ulp() {
         assert!(worst_ulp(|y| run(Exp(y))) < 2.0);
         assert!(worst_ulp(|y| Exp(y).run(Portable)) < 2.0);
+    }
+
+    struct Transpose<'a>(&'a mut Vec<f32>);
+    impl Kernel for Transpose<'_> {
+        type Output = usize;
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) -> usize {
+            let mut v = [s.splat(0.0); 16];
+            for (i, v) in v[..S::LANES].iter_mut().enumerate() {
+                *v = s.load(&self.0[i * S::LANES..]);
+            }
+            s.transpose(&mut v[..S::LANES]);
+            for (i, v) in v[..S::LANES].iter().enumerate() {
+                s.store(*v, &mut self.0[i * S::LANES..]);
+            }
+            S::LANES
+        }
+    }
+
+    #[test]
+    fn transpose_swaps_rows_and_lanes() {
+        for best in [true, false] {
+            let mut x: Vec<f32> = (0..256).map(|i| i as f32).collect();
+            let call = Transpose(&mut x);
+            let n = if best { run(call) } else { call.run(Portable) };
+            for (i, j) in (0..n).flat_map(|i| (0..n).map(move |j| (i, j))) {
+                assert_eq!(x[i * n + j], (j * n + i) as f32);
+            }
+        }
     }
 
     #[test]

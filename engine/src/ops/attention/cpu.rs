@@ -1,7 +1,7 @@
 //! attention on the CPU: tasks of (segment, kv head, range of queries), tiles of rows within a task.
 //! Every range is fixed by the segment alone, so a row's bits depend on neither threads nor neighbours.
 
-use super::tile::{self, Cache, KEYS, Sight, Tile, across, along, only_from};
+use super::tile::{self, Cache, KEYS, NO_WEIGHT, Rows, Sight, Tile, along, only_from};
 use super::{Segments, Spec};
 use crate::cpu::blocks::{Block, grid};
 use crate::cpu::micro::{BLOCK, Left, product, scratch};
@@ -58,12 +58,6 @@ struct Range {
     before: usize,
 }
 
-/// Row r of a tile: head r % G of query r / G; queries lie `width` apart.
-#[inline(always)]
-fn row(x: &[f32], width: usize, group: usize, d: usize, r: usize) -> &[f32] {
-    &x[r / group * width + r % group * d..][..d]
-}
-
 struct Forward<'a> {
     spec: &'a Spec,
     before: usize,
@@ -85,17 +79,16 @@ impl Kernel for Forward<'_> {
             let queries = step.min(self.o.rows() - first);
             let rows = queries * group;
             let mut tile = Tile::new(self.buffer, rows, d);
-            let q = &self.q[first * width..];
-            across(rows, |r| row(q, width, group, d, r), d, tile.q, tile.ld);
+            let q = Rows { data: &self.q[first * width..], stride: width, group, head_dim: d };
+            q.across(s, rows, tile.q, tile.ld);
             let position = self.before + first;
             let sight = Sight { total: position + queries, first: position, group };
             tile.attend(s, self.spec.scale, self.cache, sight);
             for r in 0..rows {
-                let (i, g) = (first + r / group, r % group);
-                let o = &mut self.o.row(i)[g * d..(g + 1) * d];
-                along(tile.o, tile.ld, r, 1.0 / tile.sum[r], o);
-                self.lse.row(i)[g] = tile.max[r] + tile.sum[r].ln();
+                self.lse.row(first + r / group)[r % group] = tile.max[r] + tile.sum[r].ln();
             }
+            tile.sum[..rows].iter_mut().for_each(|sum| *sum = 1.0 / *sum);
+            along(s, tile.o, tile.ld, tile.sum, (rows, group, d), first, &mut self.o);
         }
     }
 }
@@ -170,7 +163,7 @@ impl Backward<'_> {
     }
 }
 
-impl Kernel for Backward<'_> {
+impl<'a> Kernel for Backward<'a> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
@@ -190,23 +183,22 @@ impl Kernel for Backward<'_> {
             let queries = step.min(tq - first);
             let rows = queries * group;
             let columns = rows.next_multiple_of(S::LANES);
-            let [q_rows, o_rows, d_o_rows] =
-                [self.q, self.o, self.d_o].map(|x| &x[first * width..]);
-            across(rows, |r| row(q_rows, width, group, d, r), d, qt, ld);
-            across(rows, |r| row(d_o_rows, width, group, d, r), d, dot, ld);
-            for r in 0..columns {
-                let (q, d_o) = (&mut qn[r * ldn..][..ldn], &mut don[r * ldn..][..ldn]);
-                q.fill(0.0);
-                d_o.fill(0.0);
-                lse[r] = 0.0;
-                if r < rows {
-                    q[..d].copy_from_slice(row(q_rows, width, group, d, r));
-                    d_o[..d].copy_from_slice(row(d_o_rows, width, group, d, r));
-                    lse[r] = self.lse[(first + r / group) * self.spec.heads + r % group];
-                }
+            let rows_of = |x: &'a [f32]| Rows {
+                data: &x[first * width..],
+                stride: width,
+                group,
+                head_dim: d,
+            };
+            let (q, o, d_o) = (rows_of(self.q), rows_of(self.o), rows_of(self.d_o));
+            q.across(s, rows, qt, ld);
+            d_o.across(s, rows, dot, ld);
+            q.copy(rows, qn, ldn);
+            d_o.copy(rows, don, ldn);
+            for r in 0..rows {
+                lse[r] = self.lse[(first + r / group) * self.spec.heads + r % group];
             }
             // delta = Σ o·d_o in the order of dP's products: a row with one key gets exactly 0.
-            across(rows, |r| row(o_rows, width, group, d, r), d, dqt, ld);
+            o.across(s, rows, dqt, ld);
             for c in (0..columns).step_by(S::LANES) {
                 let mut sum = s.splat(0.0);
                 for i in 0..d {
@@ -232,7 +224,7 @@ impl Kernel for Backward<'_> {
                         let mut w = s.exp(x);
                         let hidden = sight.hidden(k0 + j);
                         if hidden > c {
-                            w = s.min(w, only_from::<S>(s, hidden - c, 0.0));
+                            w = s.min(w, only_from(s, hidden - c, &NO_WEIGHT));
                         }
                         let dp = s.sub(s.load(&ds[at..]), delta);
                         s.store(w, &mut p[at..]);
@@ -251,10 +243,8 @@ impl Kernel for Backward<'_> {
                 product(s, of_keys(&*p), (n, rows, ldn), don, ldn, dv, ldn, true);
                 product(s, of_keys(&*ds), (n, rows, ldn), qn, ldn, dk, ldn, true);
             }
-            for r in 0..rows {
-                let dq = &mut self.dq.row(first + r / group)[r % group * d..][..d];
-                along(dqt, ld, r, 1.0, dq);
-            }
+            lse.fill(1.0); // done with: now the factor of dq
+            along(s, dqt, ld, lse, (rows, group, d), first, &mut self.dq);
         }
         for j in 0..tk {
             self.dk.row(j).copy_from_slice(&dk[j * ldn..][..d]);

@@ -4,6 +4,7 @@
 //!
 //! Row r of a tile is query r / G, head r % G of the G query heads that share the kv head.
 
+use crate::cpu::blocks::Block;
 use crate::cpu::micro::{BLOCK, Left, product};
 use crate::cpu::simd::Simd;
 
@@ -57,7 +58,7 @@ pub(crate) struct Tile<'a> {
     pub rows: usize,
     pub ld: usize,
     pub head_dim: usize,
-    /// [D, ld] queries, columns from `rows` up zero.
+    /// [D, ld] queries.
     pub q: &'a mut [f32],
     /// [KEYS, ld] scores, then weights.
     pub s: &'a mut [f32],
@@ -127,7 +128,7 @@ impl<'a> Tile<'a> {
             let mut x = s.mul(s.load(&self.s[at..]), factor);
             let hidden = sight.hidden(k0 + j);
             if hidden > c {
-                x = s.min(x, only_from::<S>(s, hidden - c, f32::NEG_INFINITY));
+                x = s.min(x, only_from(s, hidden - c, &NO_SCORE));
             }
             s.store(x, &mut self.s[at..]);
             max = s.max(max, x);
@@ -138,7 +139,7 @@ impl<'a> Tile<'a> {
             let mut p = s.exp(s.sub(s.load(&self.s[at..]), max));
             let hidden = sight.hidden(k0 + j);
             if hidden > c {
-                p = s.min(p, only_from::<S>(s, hidden - c, 0.0));
+                p = s.min(p, only_from(s, hidden - c, &NO_WEIGHT));
             }
             s.store(p, &mut self.s[at..]);
             sum = s.add(sum, p);
@@ -160,37 +161,130 @@ impl<'a> Tile<'a> {
 
 /// `hide` in the first `hidden` lanes, +∞ in the others: a bound for `min`.
 #[inline(always)]
-pub(crate) fn only_from<S: Simd>(s: S, hidden: usize, hide: f32) -> S::V {
-    let mut bound = [f32::INFINITY; 2 * WIDEST];
-    bound[..WIDEST].fill(hide);
-    s.load(&bound[WIDEST - hidden.min(S::LANES)..])
+pub(crate) fn only_from<S: Simd>(s: S, hidden: usize, hide: &[f32; 2 * WIDEST]) -> S::V {
+    s.load(&hide[WIDEST - hidden.min(S::LANES)..])
 }
 
-/// dst[i, r] ← row(r)[i] for r < `rows`, zero for the columns from there to `ld`.
+const fn bounds(hide: f32) -> [f32; 2 * WIDEST] {
+    let mut bounds = [f32::INFINITY; 2 * WIDEST];
+    let mut i = 0;
+    while i < WIDEST {
+        bounds[i] = hide;
+        i += 1;
+    }
+    bounds
+}
+
+/// Bounds for [`only_from`]: a score that weighs nothing, a weight that is nothing.
+pub(crate) static NO_SCORE: [f32; 2 * WIDEST] = bounds(f32::NEG_INFINITY);
+pub(crate) static NO_WEIGHT: [f32; 2 * WIDEST] = bounds(0.0);
+
+/// Where the rows of a tile lie in q, o or a gradient of theirs: queries `stride` apart, and the G
+/// heads of a query together, D wide each.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    /// From the tile's first row.
+    pub data: &'a [f32],
+    pub stride: usize,
+    pub group: usize,
+    pub head_dim: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Where rows `r0 ..` begin; from `rows` on, where the last one does.
+    #[inline(always)]
+    fn places(self, r0: usize, rows: usize) -> [usize; WIDEST] {
+        let (mut query, mut head) = (r0 / self.group, r0 % self.group);
+        let mut at = [0; WIDEST];
+        for (i, at) in at.iter_mut().enumerate() {
+            *at = query * self.stride + head * self.head_dim;
+            if r0 + i + 1 < rows {
+                head += 1;
+                if head == self.group {
+                    (query, head) = (query + 1, 0);
+                }
+            }
+        }
+        at
+    }
+
+    /// dst[i, r] ← row r's number i for r < `rows`. Columns behind, up to the next vector, repeat the
+    /// last row: whatever comes of them is never read.
+    #[inline(always)]
+    pub fn across<S: Simd>(self, s: S, rows: usize, dst: &mut [f32], ld: usize) {
+        for r0 in (0..rows).step_by(S::LANES) {
+            let at = self.places(r0, rows);
+            for i0 in (0..self.head_dim).step_by(S::LANES) {
+                let n = S::LANES.min(self.head_dim - i0);
+                let mut v = [s.splat(0.0); WIDEST];
+                for r in 0..S::LANES {
+                    let row = &self.data[at[r] + i0..];
+                    v[r] = if n == S::LANES { s.load(row) } else { s.load_partial(&row[..n], 0.0) };
+                }
+                s.transpose(&mut v[..S::LANES]);
+                for i in 0..S::LANES {
+                    if i < n {
+                        s.store(v[i], &mut dst[(i0 + i) * ld + r0..]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// dst[r, ..] ← row r, zeros behind it up to `ld`.
+    #[inline(always)]
+    pub fn copy(self, rows: usize, dst: &mut [f32], ld: usize) {
+        for r0 in (0..rows).step_by(WIDEST) {
+            let at = self.places(r0, rows);
+            for (i, dst) in
+                dst.chunks_exact_mut(ld).skip(r0).take(WIDEST.min(rows - r0)).enumerate()
+            {
+                let (row, behind) = dst.split_at_mut(self.head_dim);
+                row.copy_from_slice(&self.data[at[i]..][..self.head_dim]);
+                behind.fill(0.0);
+            }
+        }
+    }
+}
+
+/// Row r of a tile, `src[.., r] · factor[r]`, to its place in `out`, whose row `first` holds the
+/// tile's first query: the way back from [`Rows::across`].
 #[inline(always)]
-pub(crate) fn across<'b>(
-    rows: usize,
-    row: impl Fn(usize) -> &'b [f32],
-    width: usize,
-    dst: &mut [f32],
+pub(crate) fn along<S: Simd>(
+    s: S,
+    src: &[f32],
     ld: usize,
+    factor: &[f32],
+    (rows, group, head_dim): (usize, usize, usize),
+    first: usize,
+    out: &mut Block,
 ) {
-    for r in 0..rows {
-        for (i, &x) in row(r)[..width].iter().enumerate() {
-            dst[i * ld + r] = x;
+    for r0 in (0..rows).step_by(S::LANES) {
+        let factor = s.load(&factor[r0..]);
+        for i0 in (0..head_dim).step_by(S::LANES) {
+            let n = S::LANES.min(head_dim - i0);
+            let mut v = [s.splat(0.0); WIDEST];
+            for i in 0..S::LANES {
+                if i < n {
+                    v[i] = s.mul(s.load(&src[(i0 + i) * ld + r0..]), factor);
+                }
+            }
+            s.transpose(&mut v[..S::LANES]);
+            let (mut query, mut head) = (r0 / group, r0 % group);
+            for r in 0..S::LANES {
+                if r0 + r < rows {
+                    let row = &mut out.row(first + query)[head * head_dim + i0..];
+                    if n == S::LANES {
+                        s.store(v[r], row)
+                    } else {
+                        s.store_partial(v[r], &mut row[..n])
+                    }
+                    head += 1;
+                    if head == group {
+                        (query, head) = (query + 1, 0);
+                    }
+                }
+            }
         }
-    }
-    if rows < ld {
-        for i in 0..width {
-            dst[i * ld + rows..(i + 1) * ld].fill(0.0);
-        }
-    }
-}
-
-/// dst[i] ← src[i, r] · factor: row r of a tile, to where its token lies.
-#[inline(always)]
-pub(crate) fn along(src: &[f32], ld: usize, r: usize, factor: f32, dst: &mut [f32]) {
-    for (i, y) in dst.iter_mut().enumerate() {
-        *y = src[i * ld + r] * factor;
     }
 }

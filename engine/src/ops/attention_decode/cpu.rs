@@ -5,7 +5,7 @@ use super::Spec;
 use crate::cpu::blocks::{Block, grid};
 use crate::cpu::micro::scratch;
 use crate::cpu::simd::{self, Kernel, Simd};
-use crate::ops::attention::tile::{self, Cache, Sight, Tile, across, along};
+use crate::ops::attention::tile::{self, Cache, Rows, Sight, Tile, along};
 use rayon::prelude::*;
 
 /// Beams a task, rounded to whole tiles.
@@ -23,8 +23,8 @@ pub(super) struct Caches<'a> {
 pub(super) fn forward(spec: &Spec, prompt: &[u32], q: &[f32], caches: &Caches, o: &mut [f32]) {
     let (d, kv_heads, beams) = (spec.head_dim, spec.kv_heads, spec.beams);
     let (group, width, kv_width) = (spec.heads / kv_heads, spec.heads * d, kv_heads * d);
-    let rows = (prompt.len() - 1) * beams;
-    if rows == 0 {
+    let all = (prompt.len() - 1) * beams;
+    if all == 0 {
         return;
     }
     let step = BEAMS.next_multiple_of(tile::queries(group));
@@ -41,7 +41,8 @@ pub(super) fn forward(spec: &Spec, prompt: &[u32], q: &[f32], caches: &Caches, o
         let (start, end) = (prompt[b] as usize, prompt[b + 1] as usize);
         let at = if end > start { start * kv_width + head * d } else { 0 };
         let (k, v) = (&caches.prompt_k[at..], &caches.prompt_v[at..]);
-        let need = tile::scratch(tile::queries(group) * group, d) + spec.steps;
+        let rows = tile::queries(group) * group;
+        let need = tile::scratch(rows, d) + tile::leading(rows) * spec.steps;
         let call = |buffer: &mut [f32]| {
             simd::run(Beams {
                 spec,
@@ -52,7 +53,7 @@ pub(super) fn forward(spec: &Spec, prompt: &[u32], q: &[f32], caches: &Caches, o
                 path: &caches.path[first * spec.steps..],
                 suffix_k: caches.suffix_k,
                 suffix_v: caches.suffix_v,
-                slab: rows * kv_width,
+                slab: all * kv_width,
                 head: head * d,
                 o,
             })
@@ -86,36 +87,60 @@ impl Kernel for Beams<'_> {
         let Spec { head_dim: d, steps, scale, heads, kv_heads, .. } = *self.spec;
         let (group, width, kv_width) = (heads / kv_heads, heads * d, kv_heads * d);
         let step = tile::queries(group);
-        let (scores, buffer) = self.buffer.split_at_mut(steps);
+        let (buffer, scores) = self.buffer.split_at_mut(tile::scratch(step * group, d));
         for first in (0..self.o.rows()).step_by(step) {
             let beams = step.min(self.o.rows() - first);
             let rows = beams * group;
             let mut tile = Tile::new(buffer, rows, d);
-            let query = |r: usize| &self.q[(first + r / group) * width + r % group * d..][..d];
-            across(rows, query, d, tile.q, tile.ld);
+            let ld = tile.ld;
+            let q = Rows { data: &self.q[first * width..], stride: width, group, head_dim: d };
+            q.across(s, rows, tile.q, ld);
             let sight = Sight { total: self.keys, first: self.keys, group };
             tile.attend(s, scale, self.prompt, sight);
-            for r in 0..rows {
-                let (beam, g) = (first + r / group, r % group);
-                let o = &mut self.o.row(beam)[g * d..(g + 1) * d];
-                let path = &self.path[beam * steps..(beam + 1) * steps];
-                let place = |t: usize| t * self.slab + path[t] as usize * kv_width + self.head;
-                let mut max = tile.max[r];
+            // The suffix: scores [steps, ld], one ancestor a row and step, then weights in place.
+            let (path, slab, at) = (&self.path[first * steps..], self.slab, self.head);
+            let place =
+                |beam: usize, t: usize| t * slab + path[beam * steps + t] as usize * kv_width + at;
+            for beam in 0..beams {
                 for t in 0..steps {
-                    scores[t] = scale * dot(s, query(r), &self.suffix_k[place(t)..][..d]);
-                    max = max.max(scores[t]);
+                    let key = &self.suffix_k[place(beam, t)..][..d];
+                    for g in 0..group {
+                        let q = &q.data[beam * width + g * d..][..d];
+                        scores[t * ld + beam * group + g] = scale * dot(s, q, key);
+                    }
                 }
-                // Without a prompt max[r] is −∞ and sum[r] zero: shrink is 0, o was zeroed.
-                let shrink = (tile.max[r] - max).exp();
-                along(tile.o, tile.ld, r, shrink, o);
-                let mut sum = tile.sum[r] * shrink;
+            }
+            for c in (0..rows).step_by(S::LANES) {
+                let before = s.load(&tile.max[c..]);
+                let mut max = before;
                 for t in 0..steps {
-                    let weight = (scores[t] - max).exp();
-                    sum += weight;
-                    add_scaled(s, weight, &self.suffix_v[place(t)..][..d], o);
+                    max = s.max(s.load(&scores[t * ld + c..]), max);
                 }
-                let share = 1.0 / sum;
-                o.iter_mut().for_each(|o| *o *= share);
+                // Without a prompt `before` is −∞, and what it shrinks is zero.
+                let shrink = s.exp(s.sub(before, max));
+                let mut sum = s.mul(s.load(&tile.sum[c..]), shrink);
+                for t in 0..steps {
+                    let weight = s.exp(s.sub(s.load(&scores[t * ld + c..]), max));
+                    s.store(weight, &mut scores[t * ld + c..]);
+                    sum = s.add(sum, weight);
+                }
+                let share = s.div(s.splat(1.0), sum);
+                for t in 0..steps {
+                    let weight = s.mul(s.load(&scores[t * ld + c..]), share);
+                    s.store(weight, &mut scores[t * ld + c..]);
+                }
+                s.store(s.mul(shrink, share), &mut tile.sum[c..]);
+            }
+            along(s, tile.o, ld, tile.sum, (rows, group, d), first, &mut self.o);
+            for beam in 0..beams {
+                let o = self.o.row(first + beam);
+                for t in 0..steps {
+                    let value = &self.suffix_v[place(beam, t)..][..d];
+                    for g in 0..group {
+                        let weight = scores[t * ld + beam * group + g];
+                        add_scaled(s, weight, value, &mut o[g * d..(g + 1) * d]);
+                    }
+                }
             }
         }
     }

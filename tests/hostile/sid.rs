@@ -1,10 +1,12 @@
 //! Damaged catalogues: every one is refused with the file, the place and the mend; none panics, and
-//! none makes the reader allocate by what a header claims.
+//! none makes the reader allocate by what a header claims. Contradictory index files, item vectors and
+//! recipes likewise.
 
 use engine::sid::{Catalogue, Codes, FILE_NAME};
 use engine::testing::below;
 use std::fs;
 use std::path::{Path, PathBuf};
+use trainer::quantize::{QuantizeRecipe, index_json, learn_rows};
 
 /// A catalogue of 60 items, some of which collide, in a folder of its own.
 fn written() -> (tempfile::TempDir, PathBuf, Vec<u8>) {
@@ -20,6 +22,7 @@ fn written() -> (tempfile::TempDir, PathBuf, Vec<u8>) {
 
 /// Opens `bytes` as a file: an error that names file and mend, or panics.
 fn refused(path: &Path, bytes: &[u8]) -> String {
+    let _ = fs::remove_file(path); // some file systems flush a file that is cut and rewritten
     fs::write(path, bytes).unwrap();
     let error = match Catalogue::open(path) {
         Ok(_) => panic!("a damaged catalogue was opened"),
@@ -111,4 +114,78 @@ fn a_place_that_cannot_be_written_leaves_what_was_there() {
     assert!(catalogue.save(&folder.path().join("taken")).is_err(), "a folder is in the way");
     assert_eq!(fs::read(&path).unwrap(), bytes);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left");
+}
+
+/// Reads `text` as an index file: an error that names it and contains each of `parts`, or panics.
+fn index_refused(text: &[u8], parts: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shop.index.json");
+    fs::write(&path, text).unwrap();
+    let shown = String::from_utf8_lossy(text);
+    let error = match index_json::read(&path) {
+        Ok(_) => panic!("{shown} was read"),
+        Err(error) => error.to_string(),
+    };
+    for part in parts.iter().chain(&["shop.index.json"]) {
+        assert!(error.contains(part), "{shown}: {error} does not say {part}");
+    }
+}
+
+#[test]
+fn a_contradictory_index_is_refused() {
+    let cases: [(&str, &[&str]); 17] = [
+        ("", &["line 1", "expected an object"]),
+        ("{}", &["no item"]),
+        ("[]", &["expected an object"]),
+        ("{\"1\": [\"<a_1>\"]", &["line 1", "expected an object"]),
+        ("{\"1\": [\"<a_1>\"]} x", &["line 1, column"]),
+        ("{\"1\": \"<a_1>\"}", &["line 1, column"]),
+        ("{\"1\":\n [1]}", &["line 2, column"]),
+        ("{\"1\": []}", &["item \"1\"", "0 tokens"]),
+        ("{\"1\": [\"<a_1>\"], \"1\": [\"<a_2>\"]}", &["item \"1\"", "twice"]),
+        ("{\"1\": [\"<a_1>\"], \"2\": [\"<a_1>\", \"<b_0>\"]}", &["item \"2\"", "2 tokens", "1"]),
+        ("{\"1\": [\"<a_1>\", \"<a_2>\"]}", &["item \"1\", token 2", "another level", "<b_…>"]),
+        ("{\"1\": [\"a_1\"]}", &["token 1", "no semantic-ID token"]),
+        ("{\"1\": [\"<a_>\"]}", &["token 1", "no semantic-ID token"]),
+        ("{\"1\": [\"<a_+1>\"]}", &["token 1", "no semantic-ID token"]),
+        ("{\"1\": [\"<a_99999999999999999999>\"]}", &["token 1", "no semantic-ID token"]),
+        ("{\"1\": [\"<a_65536>\"]}", &["token 1", "65535"]),
+        ("{\"1\": [\"<>\"]}", &["token 1"]),
+    ];
+    for (text, parts) in cases {
+        index_refused(text.as_bytes(), parts);
+    }
+    let nine = format!("{{\"1\": [{}]}}", vec!["\"<a_1>\""; 9].join(", "));
+    index_refused(nine.as_bytes(), &["9 tokens", "8"]);
+    index_refused(b"{\"1\": [\"<a_\xff>\"]}", &["line 1"]);
+    // gzip's first bytes, and then nothing, or something else.
+    index_refused(&[0x1f, 0x8b], &[]);
+    index_refused(&[0x1f, 0x8b, 8, 0, 1, 2, 3, 4, 5, 6, 7, 8], &[]);
+    let missing = index_json::read(Path::new("nowhere/shop.index.json")).unwrap_err();
+    assert!(missing.to_string().contains("nowhere"));
+}
+
+#[test]
+fn impossible_vectors_and_recipes_are_refused() {
+    let r = QuantizeRecipe { levels: 2, codewords: 4, ..QuantizeRecipe::default() };
+    let refused = |x: &[f32], width: usize, r: &QuantizeRecipe, part: &str| {
+        let error = learn_rows(x, width, r, 1).unwrap_err().to_string();
+        assert!(error.contains(part), "{error} does not say {part}");
+    };
+    refused(&[], 3, &r, "item vectors");
+    refused(&[1.0; 7], 3, &r, "7 values");
+    refused(&[1.0; 6], 0, &r, "item vectors");
+    for bad in [f32::NAN, f32::INFINITY, 1e30] {
+        refused(&[0.0, 1.0, 2.0, bad], 2, &r, "row 1");
+    }
+    for (levels, codewords, iterations, key) in [
+        (0, 4, 9, "levels"),
+        (9, 4, 9, "levels"),
+        (2, 1, 9, "codewords"),
+        (2, 65_537, 9, "codewords"),
+        (2, 4, 0, "iterations"),
+    ] {
+        let r = QuantizeRecipe { levels, codewords, iterations, ..r.clone() };
+        refused(&[1.0; 4], 2, &r, &format!("quantize.{key}"));
+    }
 }

@@ -12,6 +12,7 @@ mod rq_kmeans;
 pub use collisions::Separation;
 pub use report::{LevelReport, Report};
 
+use crate::data::features::Features;
 use crate::error::{Error, Result};
 use engine::sid::{Codes, MAX_LEVELS, MAX_SIZE};
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,11 @@ pub struct Quantized {
     pub codebooks: Vec<Vec<f32>>,
     /// How good they are.
     pub report: Report,
+}
+
+/// Learns semantic IDs for a data set's item vectors; see [`learn_rows`].
+pub fn learn(features: &Features, recipe: &QuantizeRecipe, seed: u64) -> Result<Quantized> {
+    learn_rows(&features.rows, features.width, recipe, seed)
 }
 
 /// Learns semantic IDs for the rows of `x`, `[N, width]`: residual k-means, then, if the recipe asks

@@ -7,10 +7,13 @@ pub mod bootstrap;
 pub mod buckets;
 pub mod metrics;
 pub mod protocol;
+pub mod report;
 
 #[cfg(test)]
 mod known_figures;
 
 pub use answer::{Entry, Evaluation, Facts, compare};
 pub use metrics::{CUTOFFS, DEPTH, Metrics, NAMES, Placement, View};
+
 pub use protocol::{Group, Plan, Query, Recommender, Scores, evaluate, queries, score};
+pub use report::Report;

@@ -211,14 +211,24 @@ impl<'a> Kernel for Backward<'a> {
             for k0 in (0..sight.total).step_by(KEYS) {
                 let n = KEYS.min(sight.total - k0);
                 let Cache { k, v, stride } = self.cache;
-                let (k, v) = (&k[k0 * stride..], &v[k0 * stride..]);
-                let by_key = |data| Left { data, row: stride, col: 1 };
-                product(s, by_key(k), (n, d, columns), qt, ld, p, ld, false);
-                product(s, by_key(v), (n, d, columns), dot, ld, ds, ld, false);
+                let mut from = 0;
                 for c in (0..columns).step_by(S::LANES) {
+                    let to = sight.seen((k0, n), c + S::LANES);
+                    if to > from {
+                        let size = (to - from, d, columns - c);
+                        let by_key = |x: &'a [f32]| Left {
+                            data: &x[(k0 + from) * stride..],
+                            row: stride,
+                            col: 1,
+                        };
+                        let at = from * ld + c;
+                        product(s, by_key(k), size, &qt[c..], ld, &mut p[at..], ld, false);
+                        product(s, by_key(v), size, &dot[c..], ld, &mut ds[at..], ld, false);
+                        from = to;
+                    }
                     let (lse, delta) = (s.load(&lse[c..]), s.load(&delta[c..]));
                     let factor = s.splat(scale);
-                    for j in 0..n {
+                    for j in 0..to {
                         let at = j * ld + c;
                         let x = s.sub(s.mul(s.load(&p[at..]), factor), lse);
                         let mut w = s.exp(x);
@@ -231,17 +241,43 @@ impl<'a> Kernel for Backward<'a> {
                         s.store(s.mul(s.mul(w, factor), dp), &mut ds[at..]);
                     }
                 }
-                let by_width = Left { data: k, row: 1, col: stride };
-                product(s, by_width, (d, n, columns), ds, ld, dqt, ld, k0 > 0);
                 // Later tiles add to the padding's rows of dk and dv: it must add nothing.
-                let n = n.next_multiple_of(BLOCK);
-                let padding = (sight.total - k0).min(n) * ld..n * ld;
+                let padding = n * ld..n.next_multiple_of(BLOCK) * ld;
                 p[padding.clone()].fill(0.0);
                 ds[padding].fill(0.0);
-                let of_keys = |data| Left { data, row: ld, col: 1 };
-                let (dv, dk) = (&mut dv[k0 * ldn..], &mut dk[k0 * ldn..]);
-                product(s, of_keys(&*p), (n, rows, ldn), don, ldn, dv, ldn, true);
-                product(s, of_keys(&*ds), (n, rows, ldn), qn, ldn, dk, ldn, true);
+                let mut from = 0;
+                for c in (0..columns).step_by(S::LANES) {
+                    let to = sight.seen((k0, n), c + S::LANES);
+                    if to > from {
+                        let (k, at) = (&k[(k0 + from) * stride..], from * ld + c);
+                        let by_width = Left { data: k, row: 1, col: stride };
+                        let (size, add) = ((d, to - from, columns - c), k0 + from > 0);
+                        product(s, by_width, size, &ds[at..], ld, &mut dqt[c..], ld, add);
+                        let size = ((to - from).next_multiple_of(BLOCK), rows - c, ldn);
+                        let (dv, dk) = (&mut dv[(k0 + from) * ldn..], &mut dk[(k0 + from) * ldn..]);
+                        product(
+                            s,
+                            Left { data: &p[at..], row: ld, col: 1 },
+                            size,
+                            &don[c * ldn..],
+                            ldn,
+                            dv,
+                            ldn,
+                            true,
+                        );
+                        product(
+                            s,
+                            Left { data: &ds[at..], row: ld, col: 1 },
+                            size,
+                            &qn[c * ldn..],
+                            ldn,
+                            dk,
+                            ldn,
+                            true,
+                        );
+                        from = to;
+                    }
+                }
             }
             lse.fill(1.0); // done with: now the factor of dq
             along(s, dqt, ld, lse, (rows, group, d), first, &mut self.dq);

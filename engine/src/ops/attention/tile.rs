@@ -50,6 +50,14 @@ impl Sight {
     pub fn hidden(self, j: usize) -> usize {
         j.saturating_sub(self.first) * self.group
     }
+
+    /// How many of the keys `k0 .. k0 + n` rows before `end` may see, rounded up to whole blocks. A
+    /// tile's products go by vectors of rows: what only later rows see, only later rows compute.
+    #[inline(always)]
+    pub fn seen(self, (k0, n): (usize, usize), end: usize) -> usize {
+        let seen = (self.first + end.div_ceil(self.group)).saturating_sub(k0);
+        seen.next_multiple_of(BLOCK).min(n)
+    }
 }
 
 /// The online softmax of a tile: maximum and sum of each row so far, and the weighted sum of values.
@@ -98,13 +106,30 @@ impl<'a> Tile<'a> {
         }
         for k0 in (0..sight.total).step_by(KEYS) {
             let n = KEYS.min(sight.total - k0);
-            let keys = Left { data: &cache.k[k0 * cache.stride..], row: cache.stride, col: 1 };
-            product(s, keys, (n, d, columns), self.q, ld, self.s, ld, false);
+            let mut from = 0;
             for c in (0..columns).step_by(S::LANES) {
-                self.soften(s, scale, sight, (k0, n), c);
+                let to = sight.seen((k0, n), c + S::LANES);
+                if to > from {
+                    let keys = &cache.k[(k0 + from) * cache.stride..];
+                    let keys = Left { data: keys, row: cache.stride, col: 1 };
+                    let (q, out) = (&self.q[c..], &mut self.s[from * ld + c..]);
+                    product(s, keys, (to - from, d, columns - c), q, ld, out, ld, false);
+                    from = to;
+                }
+                self.soften(s, scale, sight, (k0, to), c);
             }
-            let values = Left { data: &cache.v[k0 * cache.stride..], row: 1, col: cache.stride };
-            product(s, values, (d, n, columns), self.s, ld, self.o, ld, k0 > 0);
+            let mut from = 0;
+            for c in (0..columns).step_by(S::LANES) {
+                let to = sight.seen((k0, n), c + S::LANES);
+                if to > from {
+                    let values = &cache.v[(k0 + from) * cache.stride..];
+                    let values = Left { data: values, row: 1, col: cache.stride };
+                    let (weights, out) = (&self.s[from * ld + c..], &mut self.o[c..]);
+                    let size = (d, to - from, columns - c);
+                    product(s, values, size, weights, ld, out, ld, k0 + from > 0);
+                    from = to;
+                }
+            }
         }
     }
 

@@ -37,6 +37,10 @@ const AVX512: (usize, usize) = (12, 2);
 const AVX2: (usize, usize) = (6, 2);
 const NEON: (usize, usize) = (8, 3);
 const PORTABLE: (usize, usize) = (4, 1);
+/// Elements of the largest micro-tile.
+const MOST: usize = 12 * 32;
+/// Panels of B that are packed at once, so that its rows are read in longer runs.
+pub(super) const PANELS: usize = 4;
 
 #[inline(always)]
 fn micro_tile<S: Simd>() -> (usize, usize) {
@@ -75,11 +79,19 @@ impl<'a> Tile<'a> {
     ///
     /// # Safety
     /// Parts that live at the same time must not overlap, and `self` must not be written meanwhile.
+    #[inline(always)]
     pub unsafe fn part(&self, i: usize, j: usize, rows: usize, cols: usize) -> Tile<'a> {
         assert!(i + rows <= self.rows && j + cols <= self.cols);
         // SAFETY: (i, j) lies inside the rectangle, checked above.
         let at = unsafe { self.at.add(i * self.stride + j) };
         Tile { at, stride: self.stride, rows, cols, c: PhantomData }
+    }
+
+    /// A rectangle inside this one, in its place while it lives.
+    #[inline(always)]
+    fn inner(&mut self, i: usize, j: usize, rows: usize, cols: usize) -> Tile<'_> {
+        // SAFETY: `self` is borrowed as long as the part lives.
+        unsafe { self.part(i, j, rows, cols) }
     }
 
     /// Columns `from..to` of row i.
@@ -103,8 +115,8 @@ pub(super) struct Task<'a, T> {
     pub c: Tile<'a>,
     /// Room for the tile's rows, padded, × a block of k.
     pub a_panels: &'a mut [f32],
-    /// Room for a micro-tile's columns × a block of k.
-    pub b_panel: &'a mut [f32],
+    /// Room for `PANELS` panels of B × a block of k.
+    pub b_panels: &'a mut [f32],
 }
 
 impl<T: Element> Kernel for Task<'_, T> {
@@ -127,22 +139,32 @@ impl<T: Element> Kernel for Task<'_, T> {
         if depth == 0 && !load {
             (0..rows).for_each(|i| self.c.row(i, 0, cols).fill(0.0));
         }
+        let width = nv * S::LANES;
         for k in (0..depth).step_by(self.depth) {
             let kc = self.depth.min(depth - k);
-            for i in (0..rows).step_by(mr) {
-                let height = height(mr.min(rows - i));
-                let panel = &mut self.a_panels[i * kc..][..height * kc];
-                pack(self.a, self.at.0 + i, mr.min(rows - i), k, height, panel);
+            // The panels lie one behind the other, the last narrower where fewer rows are left.
+            let height = height(if rows % mr == 0 { mr } else { rows % mr });
+            let a_len = ((rows - 1) / mr * mr + height) * kc;
+            let a = &mut self.a_panels[..a_len];
+            for i in (0..rows).step_by(PANELS * mr) {
+                let these = (PANELS * mr).min(rows - i);
+                let end = if i + these == rows { a_len } else { (i + these) * kc };
+                let line = (self.at.0 + i, these);
+                pack(s, self.a, line, (k, kc), (mr, height), &mut a[i * kc..end]);
             }
-            for j in (0..cols).step_by(nv * S::LANES) {
-                let wide = (nv * S::LANES).min(cols - j);
-                let vectors = wide.div_ceil(S::LANES);
-                let b = &mut self.b_panel[..vectors * S::LANES * kc];
-                pack(self.b.t(), self.at.1 + j, wide, k, vectors * S::LANES, b);
-                for i in (0..rows).step_by(mr) {
-                    let real = mr.min(rows - i);
-                    let a = &self.a_panels[i * kc..][..height(real) * kc];
-                    edge(s, a, b, &mut self.c, (i, j), (real, wide), load);
+            for group in (0..cols).step_by(PANELS * width) {
+                let wide = (PANELS * width).min(cols - group);
+                let b = &mut self.b_panels[..wide.next_multiple_of(S::LANES) * kc];
+                let last = (wide % width).next_multiple_of(S::LANES);
+                pack(s, self.b.t(), (self.at.1 + group, wide), (k, kc), (width, last), b);
+                for j in (0..wide).step_by(width) {
+                    let real = width.min(wide - j);
+                    let b = &b[j * kc..][..real.next_multiple_of(S::LANES) * kc];
+                    for i in (0..rows).step_by(mr) {
+                        let (r, h) = if i + mr <= rows { (mr, mr) } else { (rows - i, height) };
+                        let a = &a[i * kc..][..h * kc];
+                        edge(s, a, b, self.c.inner(i, group + j, r, real), h, load);
+                    }
                 }
             }
             load = true;
@@ -162,32 +184,49 @@ fn height(rows: usize) -> usize {
     }
 }
 
-/// Runs the micro-kernel whose size is that of the panels. `at` is the corner in the tile, `real`
-/// the rows and columns without padding.
+/// Runs the micro-kernel whose size is that of the panels, `height` rows for A.
 #[inline(always)]
-fn edge<S: Simd>(
-    s: S,
-    a: &[f32],
-    b: &[f32],
-    c: &mut Tile,
-    at: (usize, usize),
-    real: (usize, usize),
-    load: bool,
-) {
+fn edge<S: Simd>(s: S, a: &[f32], b: &[f32], c: Tile, height: usize, load: bool) {
     let (mr, nv) = micro_tile::<S>();
     macro_rules! of_size {
         ($($r:literal)*) => {
-            match (height(real.0), real.1.div_ceil(S::LANES)) {
+            match (height, c.cols.div_ceil(S::LANES)) {
                 $(
-                    ($r, 1) if $r <= mr => tile::<S, $r, 1>(s, a, b, c, at, real, load),
-                    ($r, 2) if $r <= mr && nv >= 2 => tile::<S, $r, 2>(s, a, b, c, at, real, load),
-                    ($r, 3) if $r <= mr && nv >= 3 => tile::<S, $r, 3>(s, a, b, c, at, real, load),
+                    ($r, 1) if $r <= mr => edged::<S, $r, 1>(s, a, b, c, load),
+                    ($r, 2) if $r <= mr && nv >= 2 => edged::<S, $r, 2>(s, a, b, c, load),
+                    ($r, 3) if $r <= mr && nv >= 3 => edged::<S, $r, 3>(s, a, b, c, load),
                 )*
                 size => unreachable!("no micro-kernel of {size:?}"),
             }
         };
     }
     of_size!(1 2 4 6 8 12)
+}
+
+/// Where C has fewer rows or columns than the micro-kernel, it works on a copy.
+#[inline(always)]
+fn edged<S: Simd, const R: usize, const V: usize>(
+    s: S,
+    a: &[f32],
+    b: &[f32],
+    mut c: Tile,
+    load: bool,
+) {
+    let (rows, cols) = (c.rows, c.cols);
+    if (rows, cols) == (R, V * S::LANES) {
+        return tile::<S, R, V>(s, a, b, &mut c, load);
+    }
+    let mut copy = [0.0; MOST];
+    let width = V * S::LANES;
+    if load {
+        for i in 0..rows {
+            copy[i * width..][..cols].copy_from_slice(c.row(i, 0, cols));
+        }
+    }
+    tile::<S, R, V>(s, a, b, &mut Tile::new(&mut copy[..R * width], R, width), load);
+    for i in 0..rows {
+        c.row(i, 0, cols).copy_from_slice(&copy[i * width..][..cols]);
+    }
 }
 
 /// R × V vectors of C, from C or from zero, plus the product of two panels.
@@ -197,31 +236,32 @@ fn tile<S: Simd, const R: usize, const V: usize>(
     a: &[f32],
     b: &[f32],
     c: &mut Tile,
-    at: (usize, usize),
-    real: (usize, usize),
     load: bool,
 ) {
-    let lanes = S::LANES;
-    let full = real.1 == V * lanes;
+    let width = V * S::LANES;
     let mut sum = [[s.splat(0.0); V]; R];
     if load {
         for i in 0..R {
-            if i < real.0 {
-                let row = c.row(at.0 + i, at.1, at.1 + real.1);
-                for v in 0..V {
-                    sum[i][v] = if full || v + 1 < V {
-                        s.load(&row[v * lanes..])
-                    } else {
-                        s.load_partial(&row[v * lanes..], 0.0)
-                    };
-                }
+            let row = c.row(i, 0, width);
+            for v in 0..V {
+                sum[i][v] = s.load(&row[v * S::LANES..]);
             }
         }
     }
-    for (a, b) in a.chunks_exact(R).zip(b.chunks_exact(V * lanes)) {
+    let depth = a.len() / R;
+    assert!(a.len() == depth * R && b.len() == depth * width);
+    for k in 0..depth {
+        // SAFETY: k < depth, so both ranges end inside of their panels by the assertion above. Lengths
+        // that are known here leave no check in the loop and the sums in registers.
+        let (a, b) = unsafe {
+            (
+                &*a.as_ptr().add(k * R).cast::<[f32; R]>(),
+                std::slice::from_raw_parts(b.as_ptr().add(k * width), width),
+            )
+        };
         let mut y = [s.splat(0.0); V];
         for v in 0..V {
-            y[v] = s.load(&b[v * lanes..]);
+            y[v] = s.load(&b[v * S::LANES..]);
         }
         for i in 0..R {
             let x = s.splat(a[i]);
@@ -231,15 +271,9 @@ fn tile<S: Simd, const R: usize, const V: usize>(
         }
     }
     for i in 0..R {
-        if i < real.0 {
-            let row = c.row(at.0 + i, at.1, at.1 + real.1);
-            for v in 0..V {
-                if full || v + 1 < V {
-                    s.store(sum[i][v], &mut row[v * lanes..]);
-                } else {
-                    s.store_partial(sum[i][v], &mut row[v * lanes..]);
-                }
-            }
+        let row = c.row(i, 0, width);
+        for v in 0..V {
+            s.store(sum[i][v], &mut row[v * S::LANES..]);
         }
     }
 }

@@ -106,6 +106,7 @@ fn product<T: Element>(a: View<f32>, b: View<T>, start: Start, c: &mut [f32], po
     let shape = kernel::Shape::of(simd::level());
     let rows = even(m, ROWS, shape.rows);
     let cols = even(n, if m <= ROWS / 4 { COLS_FEW_ROWS } else { COLS }, shape.cols);
+    let block = even(k.max(1), KC, 4);
     let (down, across) = (m.div_ceil(rows), n.div_ceil(cols));
     let whole = Tile::new(c, m, n);
     // Down first: tasks that read the same part of B follow each other.
@@ -115,17 +116,17 @@ fn product<T: Element>(a: View<f32>, b: View<T>, start: Start, c: &mut [f32], po
         // SAFETY: (i, j) differ by task in steps of (rows, cols), so no two parts overlap, and
         // `whole` borrows C until every task is done.
         let tile = unsafe { whole.part(i, j, h, w) };
-        BUFFERS.with_borrow_mut(|[a_panels, b_panel]| {
-            let block = KC.min(k);
+        BUFFERS.with_borrow_mut(|[a_panels, b_panels]| {
+            let group = w.next_multiple_of(shape.cols).min(kernel::PANELS * shape.cols);
             simd::run(Task {
                 a,
                 b,
                 at: (i, j),
-                depth: KC,
+                depth: block,
                 start,
                 c: tile,
                 a_panels: lines(a_panels, shape.padded_rows(h) * block),
-                b_panel: lines(b_panel, shape.cols * block),
+                b_panels: lines(b_panels, group * block),
             });
         });
     };
@@ -190,7 +191,7 @@ mod tests {
         }
     }
 
-    const SHAPES: [(usize, usize, usize); 12] = [
+    const SHAPES: [(usize, usize, usize); 13] = [
         (1, 1, 1),
         (3, 5, 0),
         (1, 100, 70),
@@ -202,7 +203,8 @@ mod tests {
         (50, 530, 40),
         (70, 300, 17),
         (269, 49, 31),
-        (300, 290, 260),
+        (300, 290, 20),
+        (14, 35, 530),
     ];
 
     #[test]

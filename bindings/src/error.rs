@@ -110,13 +110,15 @@ pub enum Error {
         /// Operator.
         op: &'static str,
     },
-    /// A result that is not a number, found on the device.
-    #[error("{op}: NaN or +∞ in row {row} of {arg}; the model has diverged")]
-    NotFinite {
+    /// A value that no result can rest on, found on the device.
+    #[error("{op}: {arg}: {problem} in row {row}")]
+    BadValue {
         /// Operator.
         op: &'static str,
         /// Argument.
         arg: &'static str,
+        /// What stands there.
+        problem: &'static str,
         /// The first such row.
         row: u32,
     },
@@ -150,7 +152,10 @@ pub(crate) fn expect_len(
 }
 
 /// A size as the kernels count them.
-pub(crate) fn count(op: &'static str, arg: &'static str, have: usize) -> Result<u32> {
+///
+/// # Errors
+/// One of 2³¹ or more.
+pub fn count(op: &'static str, arg: &'static str, have: usize) -> Result<u32> {
     // One below the maximum leaves room for the `first + tile` of a last, ragged tile.
     u32::try_from(have).ok().filter(|&n| n <= i32::MAX as u32).ok_or_else(|| Error::Bound {
         op,

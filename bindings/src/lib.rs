@@ -5,6 +5,7 @@
 //! The driver library is opened when the first [`Gpu`] is, never linked: a program with this crate
 //! starts on a machine without CUDA and says what is missing when it is asked for a GPU.
 
+#[rustfmt::skip] // as bindgen writes it, so that `--check` can compare
 pub mod abi;
 mod doctor;
 pub mod driver;
@@ -13,4 +14,4 @@ pub mod launch;
 
 pub use doctor::{Doctor, GpuFacts, doctor};
 pub use driver::{Buffer, Element, Gpu, Image};
-pub use error::{Error, Result};
+pub use error::{Error, Result, count};

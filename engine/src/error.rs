@@ -64,6 +64,17 @@ pub enum Error {
         /// What is wrong there and how to mend it.
         problem: String,
     },
+    /// A device that some operator of a command has no kernel for.
+    #[error(
+        "{device}: this build has no CUDA kernel for {missing}; run with --device cpu (or auto, which \
+         takes it)"
+    )]
+    NoKernels {
+        /// The device.
+        device: Device,
+        /// The operators.
+        missing: String,
+    },
     /// The CUDA driver, a kernel or its launcher.
     #[error(transparent)]
     Cuda(#[from] bindings::Error),

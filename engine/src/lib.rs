@@ -7,6 +7,7 @@
 pub mod checkpoint;
 pub mod cpu;
 pub mod decode;
+pub mod device;
 pub mod error;
 pub mod model;
 pub mod ops;

@@ -22,8 +22,11 @@ void run(unsigned n, unsigned width, unsigned k, float scale) {
   auto got = under_all_schedules(what, [&] {
     Buf<uint32_t> codes(n, 0xffffffffu);
     Buf<float> distance(n, NAN);
+    Buf<uint32_t> bad(2, ~0u);
     simt::launch(codebook_assign_f32, dim3((n + CODEBOOK_TILE - 1) / CODEBOOK_TILE),
-                 dim3(CODEBOOK_SIDE * CODEBOOK_SIDE), 0, codes.get(), distance.get(), bx.get(), bc.get(), p);
+                 dim3(CODEBOOK_SIDE * CODEBOOK_SIDE), 0, codes.get(), distance.get(),
+                 bad.get(), bx.get(), bc.get(), p);
+    require(bad[0] == ~0u && bad[1] == ~0u, what + ": nothing is bad");
     return std::pair(codes.copy(), bits(distance.copy()));
   });
   std::vector<double> truth(n);
@@ -56,9 +59,11 @@ void run(unsigned n, unsigned width, unsigned k, float scale) {
   const Buf<uint32_t> bcodes(codes);
   got = under_all_schedules(what, [&] {
     Buf<float> centres(c);
-    Buf<uint32_t> counts(k, 0xffffffffu);
+    Buf<uint32_t> counts(k, ~0u), bad(1, ~0u);
     simt::launch(codebook_update_f32, dim3(k, (width + CODEBOOK_COLUMNS - 1) / CODEBOOK_COLUMNS),
-                 dim3(CODEBOOK_COLUMNS), 0, centres.get(), counts.get(), bx.get(), bcodes.get(), p);
+                 dim3(CODEBOOK_COLUMNS), 0, centres.get(), counts.get(), bad.get(),
+                 bx.get(), bcodes.get(), p);
+    require(bad[0] == ~0u, what + ": nothing is bad");
     return std::pair(counts.copy(), bits(centres.copy()));
   });
   std::vector<double> sums(size_t(k) * width, 0.0), means = cd;
@@ -73,9 +78,28 @@ void run(unsigned n, unsigned width, unsigned k, float scale) {
   require(got.first == counts, what + ": counts");
   require_near(floats(got.second), means, std::vector<float>(means.begin(), means.end()), what + " centres");
 }
+
+// What is not finite is named by its lowest row, and so is a code that is none.
+void bad_input() {
+  const unsigned n = 70, width = 3, k = 66;
+  const CodebookParams p{n, width, k};
+  auto x = normal(n * width, 1), c = normal(k * width, 2);
+  x[69 * width] = NAN, x[68 * width + 2] = 3e38f, c[65 * width + 1] = INFINITY, c[64 * width] = NAN;
+  const Buf<float> bx(x), bc(c);
+  Buf<uint32_t> codes(n), bad(2, ~0u), counts(k);
+  Buf<float> distance(n);
+  simt::launch(codebook_assign_f32, dim3(2), dim3(CODEBOOK_SIDE * CODEBOOK_SIDE), 0, codes.get(),
+               distance.get(), bad.get(), bx.get(), bc.get(), p);
+  require(bad[0] == 68 && bad[1] == 64, "codebook: what is not finite");
+  codes[5] = k, codes[9] = ~0u, bad[0] = ~0u;
+  simt::launch(codebook_update_f32, dim3(k), dim3(CODEBOOK_COLUMNS), 0, bc.get(), counts.get(), bad.get(),
+               bx.get(), codes.get(), p);
+  require(bad[0] == 5, "codebook: a code that is none");
+}
 }  // namespace
 
 int main() {
+  bad_input();
   run(1, 1, 1, 1);
   run(65, 17, 3, 1);
   run(130, 33, 70, 10);     // ragged points, coordinates and codewords

@@ -20,6 +20,13 @@ pub struct Image {
 // NVCC: the version that compiled the images, if any; IMAGES: a family each. Written by build.rs.
 include!(concat!(env!("OUT_DIR"), "/images.rs"));
 
+impl Image {
+    /// The images of this build, a family each; their bytes are empty in a build without kernels.
+    pub fn embedded() -> &'static [Image] {
+        IMAGES
+    }
+}
+
 /// The modules and functions of one device, loaded on first use.
 pub(super) struct Modules {
     images: &'static [Image],

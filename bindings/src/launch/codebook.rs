@@ -30,8 +30,8 @@ fn check(p: &CodebookParams) -> Result<()> {
 /// x `[points, width]` · centres `[codes, width]` · codes, distance `[points]`.
 ///
 /// # Errors
-/// Lengths that contradict the parameters, no codeword, buffers on different GPUs, or what the driver
-/// says.
+/// Lengths that contradict the parameters, no codeword or one that is not finite, a point without a
+/// finite distance, buffers on different GPUs, or what the driver says.
 pub fn assign(
     p: CodebookParams,
     x: &Buffer<f32>,
@@ -51,18 +51,28 @@ pub fn assign(
     }
     let (gpu, p) = (x.gpu(), ByValue(p));
     let grid = Grid::over(p.0.points, CODEBOOK_TILE, CODEBOOK_SIDE * CODEBOOK_SIDE);
+    let mut bad = gpu.upload(&[u32::MAX; 2])?;
     let call = gpu.launch("codebook_assign_f32", grid)?;
+    let call = call.arg(codes).arg(distance).arg(&mut bad);
     // SAFETY: the arguments are the kernel's, in its order; it reads rows below N and K and
     // coordinates below D, and writes points below N, by the lengths checked above.
-    unsafe { call.arg(codes).arg(distance).arg(x).arg(centres).arg(&p).run() }
+    unsafe { call.arg(x).arg(centres).arg(&p).run() }?;
+    let bad = bad.download()?;
+    complain("centres", "a number that is not finite", bad[1])?;
+    complain("x", "no finite distance to any centre", bad[0])
+}
+
+/// An error that names the row which a kernel left in its flag, if it left one.
+fn complain(arg: &'static str, problem: &'static str, row: u32) -> Result<()> {
+    if row == u32::MAX { Ok(()) } else { Err(Error::BadValue { op: OP, arg, problem, row }) }
 }
 
 /// centres[k] ← the mean of the points whose code is k, in their order, summed in f64; a codeword
-/// without points stays. counts[k] ← how many there are. Codes that no codeword has count nowhere.
+/// without points stays. counts[k] ← how many there are.
 /// x `[points, width]` · codes `[points]` · centres `[codes, width]` · counts `[codes]`.
 ///
 /// # Errors
-/// As [`assign`].
+/// As [`assign`]; a code that is not below the number of centres.
 pub fn update(
     p: CodebookParams,
     x: &Buffer<f32>,
@@ -79,7 +89,9 @@ pub fn update(
     same_gpu(OP, &[x.gpu(), codes.gpu(), centres.gpu(), counts.gpu()])?;
     let (gpu, p) = (x.gpu(), ByValue(p));
     let blocks = (p.0.codes, p.0.width.div_ceil(CODEBOOK_COLUMNS));
+    let mut bad = gpu.upload(&[u32::MAX])?;
     let call = gpu.launch("codebook_update_f32", Grid { blocks, threads: CODEBOOK_COLUMNS })?;
     // SAFETY: as above; block (k, ·) reads all points and writes row k.
-    unsafe { call.arg(centres).arg(counts).arg(x).arg(codes).arg(&p).run() }
+    unsafe { call.arg(centres).arg(counts).arg(&mut bad).arg(x).arg(codes).arg(&p).run() }?;
+    complain("codes", "a code that is not below the number of centres", bad.download()?[0])
 }

@@ -142,7 +142,8 @@ pub fn select(
 
     let row = bad.download()?[0];
     if row != u32::MAX {
-        return Err(Error::NotFinite { op: OP, arg: "logits", row });
+        let problem = "NaN or +∞ (the model has diverged)";
+        return Err(Error::BadValue { op: OP, arg: "logits", problem, row });
     }
     Ok(Selected {
         parent: parent.download()?,

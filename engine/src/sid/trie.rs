@@ -15,6 +15,9 @@
 use super::codes::{Codes, MAX_LEVELS, MAX_SIZE};
 use super::column::Column;
 use crate::error::{Error, Result};
+use bindings::{Gpu, launch::trie_softmax::Level as DeviceLevel};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The children of every node of one level.
 #[derive(Debug, Clone)]
@@ -36,6 +39,17 @@ pub struct Trie {
     items: Column<u32>,
     /// Leaf of each item, `[N]`.
     leaf_of: Vec<u32>,
+    on_gpu: OnGpu,
+}
+
+/// The levels that an operator has copied to a GPU, by ordinal and level; copied again for a clone.
+#[derive(Debug, Default)]
+struct OnGpu(Mutex<BTreeMap<(u32, usize), Arc<DeviceLevel>>>);
+
+impl Clone for OnGpu {
+    fn clone(&self) -> Self {
+        OnGpu::default()
+    }
 }
 
 /// What is wrong with a trie that came from a file: which array, and what about it.
@@ -92,6 +106,7 @@ impl Trie {
             leaf_ptr: Column::Owned(leaf_ptr),
             items: Column::Owned(items),
             leaf_of,
+            on_gpu: OnGpu::default(),
         })
     }
 
@@ -150,7 +165,7 @@ impl Trie {
                 }
             }
         }
-        Ok(Trie { sizes, levels, leaf_ptr, items, leaf_of })
+        Ok(Trie { sizes, levels, leaf_ptr, items, leaf_of, on_gpu: OnGpu::default() })
     }
 
     /// Number of levels L; nodes at level L are leaves.
@@ -258,6 +273,18 @@ impl Trie {
         (level.row_ptr.get(), level.codes.get())
     }
 
+    /// A level in the memory of `gpu`, copied there on the first call.
+    pub(crate) fn level_on(&self, gpu: &Gpu, level: usize) -> Result<Arc<DeviceLevel>> {
+        let mut copies = self.on_gpu.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(copy) = copies.get(&(gpu.ordinal(), level)) {
+            return Ok(Arc::clone(copy));
+        }
+        let (row_ptr, codes) = self.level(level);
+        let copy = Arc::new(DeviceLevel::upload(gpu, row_ptr, codes, self.sizes[level])?);
+        copies.insert((gpu.ordinal(), level), Arc::clone(&copy));
+        Ok(copy)
+    }
+
     /// Leaf pointers `[leaves + 1]` and items by leaf `[N]`, to be copied to a file.
     pub fn leaf_arrays(&self) -> (&[u32], &[u32]) {
         (self.leaf_ptr.get(), self.items.get())
@@ -336,7 +363,6 @@ fn check_rows(
 mod tests {
     use super::*;
     use crate::cpu::random::Stream;
-    use std::collections::BTreeMap;
 
     fn random(n: usize, sizes: &[u32], seed: u64) -> Codes {
         let mut r = Stream::new(seed, 1).reader();

@@ -3,6 +3,7 @@
 //! Elsewhere: arithmetic (`ops`), files (`checkpoint`), device memory itself (`bindings::driver`).
 
 use crate::error::{Error, Result, expect_len};
+use bindings::{Buffer, Gpu};
 use half::bf16;
 use std::fmt;
 
@@ -55,11 +56,30 @@ impl fmt::Display for DType {
     }
 }
 
-#[derive(Debug, Clone)]
+/// Host memory, or the memory of one GPU.
+#[derive(Debug)]
 enum Storage {
     F32(Vec<f32>),
     Bf16(Vec<bf16>),
     U32(Vec<u32>),
+    CudaF32(Buffer<f32>),
+    CudaBf16(Buffer<bf16>),
+    CudaU32(Buffer<u32>),
+}
+
+/// `$body` with `$v` bound to the elements, wherever they lie; one body for the host's vectors and one
+/// for a GPU's buffers.
+macro_rules! each {
+    ($storage:expr, $v:ident => $host:expr, $b:ident => $cuda:expr) => {
+        match $storage {
+            Storage::F32($v) => $host,
+            Storage::Bf16($v) => $host,
+            Storage::U32($v) => $host,
+            Storage::CudaF32($b) => $cuda,
+            Storage::CudaBf16($b) => $cuda,
+            Storage::CudaU32($b) => $cuda,
+        }
+    };
 }
 
 /// The elements of a tensor, by type and place: what an operator's dispatch matches on.
@@ -72,6 +92,12 @@ pub enum Data<'a> {
     Bf16(&'a [bf16]),
     /// u32 in host memory.
     U32(&'a [u32]),
+    /// f32 in the memory of a GPU, which the buffer names.
+    CudaF32(&'a Buffer<f32>),
+    /// bf16 in the memory of a GPU.
+    CudaBf16(&'a Buffer<bf16>),
+    /// u32 in the memory of a GPU.
+    CudaU32(&'a Buffer<u32>),
 }
 
 /// [`Data`] that may be written.
@@ -84,10 +110,16 @@ pub enum DataMut<'a> {
     Bf16(&'a mut [bf16]),
     /// u32 in host memory.
     U32(&'a mut [u32]),
+    /// f32 in the memory of a GPU, which the buffer names.
+    CudaF32(&'a mut Buffer<f32>),
+    /// bf16 in the memory of a GPU.
+    CudaBf16(&'a mut Buffer<bf16>),
+    /// u32 in the memory of a GPU.
+    CudaU32(&'a mut Buffer<u32>),
 }
 
 /// A row-major, contiguous array on a device.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Tensor {
     shape: Vec<usize>,
     storage: Storage,
@@ -148,15 +180,69 @@ impl Tensor {
     /// Element type.
     pub fn dtype(&self) -> DType {
         match self.storage {
-            Storage::F32(_) => DType::F32,
-            Storage::Bf16(_) => DType::Bf16,
-            Storage::U32(_) => DType::U32,
+            Storage::F32(_) | Storage::CudaF32(_) => DType::F32,
+            Storage::Bf16(_) | Storage::CudaBf16(_) => DType::Bf16,
+            Storage::U32(_) | Storage::CudaU32(_) => DType::U32,
         }
     }
 
     /// Where it lies.
     pub fn device(&self) -> Device {
-        Device::Cpu
+        each!(&self.storage, _v => Device::Cpu, b => Device::Cuda(b.gpu().ordinal()))
+    }
+
+    /// The same tensor on `device`: a copy, also where it lies there already.
+    ///
+    /// # Errors
+    /// A GPU that is not there, too old or without memory for it, or a build without kernels.
+    pub fn to(&self, device: Device) -> Result<Tensor> {
+        let gpu = match device {
+            Device::Cpu => None,
+            Device::Cuda(ordinal) => Some(Gpu::open(ordinal)?),
+        };
+        macro_rules! to {
+            ($host:ident, $cuda:ident, $v:ident) => {
+                match &gpu {
+                    None => Storage::$host($v.clone()),
+                    Some(gpu) => Storage::$cuda(gpu.upload($v)?),
+                }
+            };
+        }
+        macro_rules! from {
+            ($host:ident, $cuda:ident, $b:ident) => {
+                match &gpu {
+                    None => Storage::$host($b.download()?),
+                    Some(gpu) if gpu.ordinal() == $b.gpu().ordinal() => {
+                        Storage::$cuda($b.try_clone()?)
+                    }
+                    Some(gpu) => Storage::$cuda(gpu.upload(&$b.download()?)?),
+                }
+            };
+        }
+        let storage = match &self.storage {
+            Storage::F32(v) => to!(F32, CudaF32, v),
+            Storage::Bf16(v) => to!(Bf16, CudaBf16, v),
+            Storage::U32(v) => to!(U32, CudaU32, v),
+            Storage::CudaF32(b) => from!(F32, CudaF32, b),
+            Storage::CudaBf16(b) => from!(Bf16, CudaBf16, b),
+            Storage::CudaU32(b) => from!(U32, CudaU32, b),
+        };
+        Ok(Tensor { shape: self.shape.clone(), storage })
+    }
+
+    /// Zeros on `device`.
+    ///
+    /// # Errors
+    /// As [`Tensor::to`].
+    pub fn zeros_on(shape: &[usize], dtype: DType, device: Device) -> Result<Tensor> {
+        let n = elements(shape);
+        let storage = match (device, dtype) {
+            (Device::Cpu, _) => return Ok(Tensor::zeros(shape, dtype)),
+            (Device::Cuda(i), DType::F32) => Storage::CudaF32(Gpu::open(i)?.zeros(n)?),
+            (Device::Cuda(i), DType::Bf16) => Storage::CudaBf16(Gpu::open(i)?.zeros(n)?),
+            (Device::Cuda(i), DType::U32) => Storage::CudaU32(Gpu::open(i)?.zeros(n)?),
+        };
+        Ok(Tensor { shape: shape.to_vec(), storage })
     }
 
     /// The elements, for an operator's dispatch.
@@ -165,6 +251,9 @@ impl Tensor {
             Storage::F32(v) => Data::F32(v),
             Storage::Bf16(v) => Data::Bf16(v),
             Storage::U32(v) => Data::U32(v),
+            Storage::CudaF32(b) => Data::CudaF32(b),
+            Storage::CudaBf16(b) => Data::CudaBf16(b),
+            Storage::CudaU32(b) => Data::CudaU32(b),
         }
     }
 
@@ -174,29 +263,41 @@ impl Tensor {
             Storage::F32(v) => DataMut::F32(v),
             Storage::Bf16(v) => DataMut::Bf16(v),
             Storage::U32(v) => DataMut::U32(v),
+            Storage::CudaF32(b) => DataMut::CudaF32(b),
+            Storage::CudaBf16(b) => DataMut::CudaBf16(b),
+            Storage::CudaU32(b) => DataMut::CudaU32(b),
         }
     }
 
     /// Gives it another shape, keeping its allocation where that suffices: a workspace that has
     /// seen its largest batch never allocates again. The elements are unspecified afterwards.
+    ///
+    /// # Panics
+    /// If it lies on a GPU that has no room; [`Tensor::try_resize`] answers instead.
     pub fn resize(&mut self, shape: &[usize]) {
+        if let Err(e) = self.try_resize(shape) {
+            panic!("resizing a tensor to {shape:?}: {e}");
+        }
+    }
+
+    /// As [`Tensor::resize`].
+    ///
+    /// # Errors
+    /// If it lies on a GPU that has no room; it is unchanged then.
+    pub fn try_resize(&mut self, shape: &[usize]) -> Result<()> {
         let n = elements(shape);
+        each!(&mut self.storage, v => v.resize(n, Default::default()), b => b.resize(n)?);
         self.shape.clear();
         self.shape.extend_from_slice(shape);
-        match &mut self.storage {
-            Storage::F32(v) => v.resize(n, 0.0),
-            Storage::Bf16(v) => v.resize(n, bf16::ZERO),
-            Storage::U32(v) => v.resize(n, 0),
-        }
+        Ok(())
     }
 
     /// Sets every element to zero.
     pub fn zero(&mut self) -> Result<()> {
-        match &mut self.storage {
-            Storage::F32(v) => v.fill(0.0),
-            Storage::Bf16(v) => v.fill(bf16::ZERO),
-            Storage::U32(v) => v.fill(0),
-        }
+        each!(&mut self.storage, v => v.fill(Default::default()), b => {
+            let gpu = b.gpu().clone();
+            gpu.zero(b)?;
+        });
         Ok(())
     }
 
@@ -222,6 +323,9 @@ impl Tensor {
             (Storage::F32(y), Storage::F32(x)) => y[at..at + n].copy_from_slice(x),
             (Storage::Bf16(y), Storage::Bf16(x)) => y[at..at + n].copy_from_slice(x),
             (Storage::U32(y), Storage::U32(x)) => y[at..at + n].copy_from_slice(x),
+            (Storage::CudaF32(y), Storage::CudaF32(x)) => x.gpu().copy(x, y, at)?,
+            (Storage::CudaBf16(y), Storage::CudaBf16(x)) => x.gpu().copy(x, y, at)?,
+            (Storage::CudaU32(y), Storage::CudaU32(x)) => x.gpu().copy(x, y, at)?,
             _ => return Err(no_arm("copy", &[self, src])),
         }
         Ok(())
@@ -263,6 +367,7 @@ impl Tensor {
             Storage::F32(v) => v.clone(),
             Storage::Bf16(v) => v.iter().map(|x| x.to_f32()).collect(),
             Storage::U32(v) => v.iter().map(|&x| x as f32).collect(),
+            _ => return self.to(Device::Cpu)?.to_f32_vec(),
         })
     }
 
@@ -273,12 +378,11 @@ impl Tensor {
                 Storage::Bf16(v.iter().map(|&x| bf16::from_f32(x)).collect())
             }
             (Storage::Bf16(v), DType::F32) => Storage::F32(v.iter().map(|x| x.to_f32()).collect()),
-            (_, to) if to == self.dtype() => self.storage.clone(),
+            (_, to) if to == self.dtype() => return self.to(self.device()),
             (_, to) => {
-                return Err(Error::invalid(
-                    "tensor",
-                    format!("{} does not convert to {to}", self.dtype()),
-                ));
+                let problem =
+                    format!("{} on {} does not convert to {to}", self.dtype(), self.device());
+                return Err(Error::invalid("tensor", problem));
             }
         };
         Ok(Tensor { shape: self.shape.clone(), storage })
@@ -293,6 +397,17 @@ impl Tensor {
                 self.device()
             ),
         )
+    }
+}
+
+impl Clone for Tensor {
+    /// # Panics
+    /// If it lies on a GPU that has no room for a copy; [`Tensor::to`] its own device answers instead.
+    fn clone(&self) -> Self {
+        match self.to(self.device()) {
+            Ok(copy) => copy,
+            Err(e) => panic!("cloning a tensor of shape {:?}: {e}", self.shape),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ pub mod reference;
 use crate::error::{Error, Result, expect_len};
 use crate::ops::Work;
 use crate::tensor::{Data, DataMut, Tensor, no_arm};
+use bindings::{abi::CodebookParams, launch};
 
 const OP: &str = "codebook";
 
@@ -48,6 +49,12 @@ pub fn assign(
         (Data::F32(x), Data::F32(c), DataMut::U32(codes), DataMut::F32(distance)) => {
             cpu::assign(spec, x, c, codes, distance)
         }
+        (
+            Data::CudaF32(x),
+            Data::CudaF32(c),
+            DataMut::CudaU32(codes),
+            DataMut::CudaF32(distance),
+        ) => Ok(launch::codebook::assign(spec.params()?, x, c, codes, distance)?),
         _ => Err(no_arm(OP, &[x, centres, codes, distance])),
     }
 }
@@ -70,6 +77,9 @@ pub fn update(
         (Data::F32(x), Data::U32(codes), DataMut::F32(c), DataMut::U32(counts)) => {
             cpu::update(spec, x, codes, c, counts)
         }
+        (Data::CudaF32(x), Data::CudaU32(codes), DataMut::CudaF32(c), DataMut::CudaU32(counts)) => {
+            Ok(launch::codebook::update(spec.params()?, x, codes, c, counts)?)
+        }
         _ => Err(no_arm(OP, &[x, codes, centres, counts])),
     }
 }
@@ -86,6 +96,14 @@ impl Spec {
         expect_len(OP, "x", x.len(), self.points * self.width)?;
         expect_len(OP, "centres", centres.len(), self.codes * self.width)?;
         expect_len(OP, "codes", codes.len(), self.points)
+    }
+
+    fn params(&self) -> Result<CodebookParams> {
+        Ok(CodebookParams {
+            points: bindings::count(OP, "points", self.points)?,
+            width: bindings::count(OP, "width", self.width)?,
+            codes: bindings::count(OP, "codes", self.codes)?,
+        })
     }
 
     /// The least that an assignment must do: a difference, a square and a sum per element.

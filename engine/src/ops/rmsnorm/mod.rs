@@ -12,6 +12,7 @@ pub mod reference;
 use super::Work;
 use crate::error::{Error, Result, expect_len};
 use crate::tensor::{Data, DataMut, Tensor, no_arm};
+use bindings::{abi::RmsnormParams, launch};
 
 const OP: &str = "rmsnorm";
 
@@ -41,6 +42,15 @@ impl Spec {
 
     fn len(&self) -> usize {
         self.rows.saturating_mul(self.width)
+    }
+
+    fn params(&self, add: bool) -> Result<RmsnormParams> {
+        Ok(RmsnormParams {
+            rows: bindings::count(OP, "rows", self.rows)?,
+            width: bindings::count(OP, "width", self.width)?,
+            eps: self.eps,
+            add: add.into(),
+        })
     }
 
     /// Forward: reads x and w, writes y and rstd.
@@ -77,6 +87,9 @@ pub fn forward(
         (Data::F32(x), Data::F32(w), DataMut::F32(y), DataMut::F32(rstd)) => {
             cpu::forward(spec, x, w, y, rstd);
             Ok(())
+        }
+        (Data::CudaF32(x), Data::CudaF32(w), DataMut::CudaF32(y), DataMut::CudaF32(rstd)) => {
+            Ok(launch::rmsnorm::forward(spec.params(false)?, x, w, y, rstd)?)
         }
         _ => Err(no_arm(OP, &[x, w, y, rstd])),
     }
@@ -116,6 +129,14 @@ pub fn backward(
             cpu::backward(spec, x, w, rstd, dy, dx, dw, add);
             Ok(())
         }
+        (
+            Data::CudaF32(x),
+            Data::CudaF32(w),
+            Data::CudaF32(rstd),
+            Data::CudaF32(dy),
+            DataMut::CudaF32(dx),
+            DataMut::CudaF32(dw),
+        ) => Ok(launch::rmsnorm::backward(spec.params(add)?, x, w, rstd, dy, dx, dw)?),
         _ => Err(no_arm(OP, &[x, w, rstd, dy, dx, dw])),
     }
 }

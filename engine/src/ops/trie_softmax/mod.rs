@@ -17,6 +17,7 @@ use crate::error::{Error, Result, expect_len};
 use crate::ops::Work;
 use crate::sid::Trie;
 use crate::tensor::{Data, Tensor, no_arm};
+use bindings::{abi, launch};
 
 const OP: &str = "trie_softmax";
 
@@ -89,6 +90,11 @@ pub fn select(
     spec.check(trie, logits, scores, nodes)?;
     match logits.data() {
         Data::F32(x) => cpu::select(spec, trie, x, scores, nodes, out),
+        Data::CudaF32(x) => {
+            let level = trie.level_on(x.gpu(), spec.level)?;
+            out.take(launch::trie_softmax::select(spec.params(&level)?, &level, x, scores, nodes)?);
+            Ok(())
+        }
         _ => Err(no_arm(OP, &[logits])),
     }
 }
@@ -132,6 +138,24 @@ impl Spec {
         Ok(())
     }
 
+    fn params(&self, level: &launch::trie_softmax::Level) -> Result<abi::TrieSoftmaxParams> {
+        let count = |arg, n| bindings::count(OP, arg, n);
+        Ok(abi::TrieSoftmaxParams {
+            requests: count("requests", self.requests)?,
+            rows: count("rows", self.rows)?,
+            width: count("width", self.width)?,
+            vocab: count("vocab", self.vocab)?,
+            token_base: count("token_base", self.token_base)?,
+            codes: level.codes(),
+            nodes: level.nodes(),
+            normalise: match self.normalise {
+                Normalise::Allowed => abi::TRIE_SOFTMAX_ALLOWED,
+                Normalise::Level => abi::TRIE_SOFTMAX_LEVEL,
+                Normalise::Vocabulary => abi::TRIE_SOFTMAX_VOCABULARY,
+            },
+        })
+    }
+
     /// The least that any implementation must do when the trie allows `allowed` codes over all rows:
     /// read each normalised logit once (max, subtract, exp, add: 5 operations), a code and a score
     /// per candidate, and write 16 bytes a continuation.
@@ -148,6 +172,13 @@ impl Spec {
 }
 
 impl Selection {
+    /// What a GPU selected.
+    fn take(&mut self, from: launch::trie_softmax::Selected) {
+        let launch::trie_softmax::Selected { parent, code, node, score, count } = from;
+        (self.parent, self.code, self.node) = (parent, code, node);
+        (self.score, self.count) = (score, count);
+    }
+
     /// Makes room for `spec` and marks every place dead.
     fn reset(&mut self, spec: &Spec) {
         let n = spec.requests * spec.width;

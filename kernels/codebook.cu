@@ -40,7 +40,8 @@ PRIM void load_tile(float (&to)[DEPTH][ROW], const float* from, uint32_t first, 
 }
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(CODEBOOK_SIDE * CODEBOOK_SIDE)
+// Four blocks an SM: at most 64 registers a thread.
+extern "C" __global__ void __launch_bounds__(CODEBOOK_SIDE * CODEBOOK_SIDE, 4)
 codebook_assign_f32(uint32_t* __restrict__ codes, float* __restrict__ distance,
                     uint32_t* __restrict__ bad, const float* __restrict__ x, const float* __restrict__ centres,
                     const CodebookParams p) {

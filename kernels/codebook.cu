@@ -40,8 +40,7 @@ PRIM void load_tile(float (&to)[DEPTH][ROW], const float* from, uint32_t first, 
 }
 }  // namespace
 
-// Four blocks an SM: at most 64 registers a thread.
-extern "C" __global__ void __launch_bounds__(CODEBOOK_SIDE * CODEBOOK_SIDE, 4)
+extern "C" __global__ void __launch_bounds__(CODEBOOK_SIDE * CODEBOOK_SIDE)
 codebook_assign_f32(uint32_t* __restrict__ codes, float* __restrict__ distance,
                     uint32_t* __restrict__ bad, const float* __restrict__ x, const float* __restrict__ centres,
                     const CodebookParams p) {

@@ -134,15 +134,15 @@ fn index_refused(text: &[u8], parts: &[&str]) {
 #[test]
 fn a_contradictory_index_is_refused() {
     let cases: [(&str, &[&str]); 17] = [
-        ("", &["line 1", "expected an object"]),
+        ("", &["line 1", "JSON"]),
         ("{}", &["no item"]),
-        ("[]", &["expected an object"]),
-        ("{\"1\": [\"<a_1>\"]", &["line 1", "expected an object"]),
+        ("[]", &["line 1", "expected an object"]),
+        ("{\"1\": [\"<a_1>\"]", &["line 1, column", "EOF"]),
         ("{\"1\": [\"<a_1>\"]} x", &["line 1, column"]),
         ("{\"1\": \"<a_1>\"}", &["line 1, column"]),
         ("{\"1\":\n [1]}", &["line 2, column"]),
         ("{\"1\": []}", &["item \"1\"", "0 tokens"]),
-        ("{\"1\": [\"<a_1>\"], \"1\": [\"<a_2>\"]}", &["item \"1\"", "twice"]),
+        ("{\"1\": [\"<a_1>\"], \"1\": [\"<a_2>\"]}", &["line 1", "\"1\" is twice"]),
         ("{\"1\": [\"<a_1>\"], \"2\": [\"<a_1>\", \"<b_0>\"]}", &["item \"2\"", "2 tokens", "1"]),
         ("{\"1\": [\"<a_1>\", \"<a_2>\"]}", &["item \"1\", token 2", "another level", "<b_…>"]),
         ("{\"1\": [\"a_1\"]}", &["token 1", "no semantic-ID token"]),
@@ -158,9 +158,7 @@ fn a_contradictory_index_is_refused() {
     let nine = format!("{{\"1\": [{}]}}", vec!["\"<a_1>\""; 9].join(", "));
     index_refused(nine.as_bytes(), &["9 tokens", "8"]);
     index_refused(b"{\"1\": [\"<a_\xff>\"]}", &["line 1"]);
-    // gzip's first bytes, and then nothing, or something else.
-    index_refused(&[0x1f, 0x8b], &[]);
-    index_refused(&[0x1f, 0x8b, 8, 0, 1, 2, 3, 4, 5, 6, 7, 8], &[]);
+    index_refused(&[0x1f, 0x8b, 8, 0], &["UTF-8"]); // gzip by another name
     let missing = index_json::read(Path::new("nowhere/shop.index.json")).unwrap_err();
     assert!(missing.to_string().contains("nowhere"));
 }

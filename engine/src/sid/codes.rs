@@ -35,7 +35,7 @@ impl Codes {
                 format!("{} codewords; between 1 and {MAX_SIZE} are possible", sizes[l]),
             ));
         }
-        if codes.len() % levels != 0 {
+        if !codes.len().is_multiple_of(levels) {
             return Err(Error::invalid(
                 "semantic IDs",
                 format!("{} codes do not fill whole rows of {levels} levels", codes.len()),

@@ -457,7 +457,8 @@ mod tests {
             Trie::checked(a.0, levels, Column::Owned(a.3), Column::Owned(a.4)).map_err(|f| f.0)
         };
         assert!(check(good.clone()).is_ok());
-        let breaks: [(&str, fn(&mut Arrays)); 12] = [
+        type Spoil = fn(&mut Arrays);
+        let breaks: [(&str, Spoil); 12] = [
             ("sizes", |a| a.0.truncate(1)),
             ("sizes[1]", |a| a.0[1] = 65_537),
             ("level.1.codes[1]", |a| a.0[1] = 3),

@@ -3,7 +3,7 @@
 //! built-in [`world`] and the item [`features`] beside them.
 
 pub mod features;
-mod files;
+pub(crate) mod files;
 pub mod folder;
 pub mod import;
 pub mod world;

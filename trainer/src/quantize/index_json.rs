@@ -1,15 +1,13 @@
 //! MiniOneRec's file of semantic IDs: `{"item id": ["<a_165>", "<b_107>", "<c_44>"], …}`, plain or
-//! gzip. The letter says the level, the number the code.
+//! packed. The letter says the level, the number the code.
 
+use crate::data::files::{self, Pairs};
 use crate::error::{Error, Result};
 use engine::checkpoint::atomic;
 use engine::sid::{Codes, MAX_LEVELS, MAX_SIZE};
-use flate2::{Compression, bufread::MultiGzDecoder, write::GzEncoder};
-use serde::de::{Deserializer, MapAccess, Visitor};
+use flate2::{Compression, write::GzEncoder};
 use std::collections::HashMap;
-use std::fmt;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::path::Path;
 
 /// Semantic IDs by item id, in the file's order.
@@ -21,34 +19,14 @@ pub struct Index {
     pub codes: Codes,
 }
 
-/// Reads an index file; gzip is recognised by its first bytes.
+/// Reads an index file; `.gz` and `.zst` are unpacked within bounds.
 ///
 /// # Errors
 /// Naming the file and the item, token or line: no JSON object of arrays of strings, a token that is
 /// not `<letter_number>` or has another level's letter, items with different numbers of levels, an
 /// item that stands there twice, no item, a file cut short.
 pub fn read(path: &Path) -> Result<Index> {
-    let mut file = BufReader::new(File::open(path).map_err(Error::io(path))?);
-    let gzip = file.fill_buf().map_err(Error::io(path))?.starts_with(&[0x1f, 0x8b]);
-    let source: Box<dyn Read> =
-        if gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-    let mut json = serde_json::Deserializer::from_reader(BufReader::new(source));
-    let rows = json.deserialize_map(Rows).and_then(|rows| json.end().map(|()| rows));
-    let rows = rows.map_err(|e| {
-        let place = match e.line() {
-            0 => "content".to_string(),
-            line => format!("line {line}, column {}", e.column()),
-        };
-        let problem = format!(
-            "{e}; expected an object that gives each item its tokens, as \
-             {{\"0\": [\"<a_1>\", \"<b_2>\", \"<c_3>\"]}}"
-        );
-        Error::format(path, place, problem)
-    })?;
-    parse(path, rows)
-}
-
-fn parse(path: &Path, rows: Vec<(String, Vec<String>)>) -> Result<Index> {
+    let Pairs(rows) = files::json::<Pairs<Vec<String>>>(path)?;
     let Some(levels) = rows.first().map(|(_, tokens)| tokens.len()) else {
         return Err(Error::format(path, "content", "no item; the file is an empty object"));
     };
@@ -59,12 +37,7 @@ fn parse(path: &Path, rows: Vec<(String, Vec<String>)>) -> Result<Index> {
     }
     let mut sizes = vec![1; levels];
     let mut codes = Vec::with_capacity(rows.len() * levels);
-    let mut seen = HashMap::with_capacity(rows.len());
-    for (i, (id, tokens)) in rows.iter().enumerate() {
-        if seen.insert(id.as_str(), i).is_some() {
-            let problem = "stands there twice; keep one of them";
-            return Err(Error::format(path, format!("item {id:?}"), problem));
-        }
+    for (id, tokens) in &rows {
         if tokens.len() != levels {
             let problem = format!(
                 "{} tokens where item {:?} has {levels}; IDs of one length are needed (drop the \
@@ -168,28 +141,6 @@ pub fn write(path: &Path, ids: &[String], codes: &Codes) -> Result<()> {
     })?)
 }
 
-/// Reads the object in its own order, repeated keys included: a map would drop both.
-struct Rows;
-
-impl<'de> Visitor<'de> for Rows {
-    type Value = Vec<(String, Vec<String>)>;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(
-        self,
-        mut map: A,
-    ) -> std::result::Result<Self::Value, A::Error> {
-        let mut rows = vec![];
-        while let Some(row) = map.next_entry()? {
-            rows.push(row);
-        }
-        Ok(rows)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,9 +187,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let copy = folder.path().join("index.json");
         write(&copy, &index.ids, &index.codes).unwrap();
-        let mut original = vec![];
-        let file = BufReader::new(File::open(&path).unwrap());
-        MultiGzDecoder::new(file).read_to_end(&mut original).unwrap();
+        let original = files::bytes(&path).unwrap();
         assert!(
             std::fs::read(&copy).unwrap() == original.trim_ascii_end(),
             "another file came out"

@@ -4,7 +4,7 @@
 /// Columns of the rows of `cost`, row-major `[n, m]` with n ≤ m and finite entries: distinct, and
 /// of least total cost. Ties are broken by the order of the columns, the same in every run.
 pub(super) fn assign(cost: &[f64], m: usize) -> Vec<usize> {
-    let n = if m == 0 { 0 } else { cost.len() / m };
+    let n = cost.len().checked_div(m).unwrap_or(0);
     assert!(n <= m, "{n} rows cannot have {m} columns each its own");
     const FREE: usize = usize::MAX;
     let mut row_of = vec![FREE; m];

@@ -93,7 +93,7 @@ pub fn learn_rows(
     seed: u64,
 ) -> Result<Quantized> {
     recipe.check()?;
-    if width == 0 || x.is_empty() || x.len() % width != 0 {
+    if width == 0 || x.is_empty() || !x.len().is_multiple_of(width) {
         let problem = format!("{} values do not fill rows of {width}", x.len());
         return Err(Error::usage("item vectors", problem));
     }

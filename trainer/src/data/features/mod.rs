@@ -7,6 +7,7 @@ mod given;
 
 mod sparse;
 mod svd;
+mod symmetric;
 mod tfidf;
 
 pub use given::read;
@@ -182,21 +183,20 @@ impl Default for GivenRecipe {
     }
 }
 
-/// The randomised SVD (Halko, Martinsson and Tropp, SIAM Review 2011, algorithms 4.4 and 5.1).
+/// The randomised SVD (block Krylov: Musco and Musco, NeurIPS 2015).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SvdRecipe {
-    /// Directions beyond those kept.
-    pub oversample: usize,
-    /// Power iterations: more of them tell close singular values apart.
-    pub iterations: usize,
+    /// The basis that is searched holds so many times the directions that are kept, and 64 more. A
+    /// greater one tells close singular values apart; work grows with its square.
+    pub basis: usize,
     /// Of the starting directions.
     pub seed: u64,
 }
 
 impl Default for SvdRecipe {
     fn default() -> Self {
-        SvdRecipe { oversample: 16, iterations: 4, seed: 0 }
+        SvdRecipe { basis: 3, seed: 0 }
     }
 }
 
@@ -229,8 +229,7 @@ impl FeaturesRecipe {
         bound("cooccurrence.power", power(c.power), "give 0 to 4")?;
         bound("cooccurrence.context_power", power(c.context_power), "give 0 to 4")?;
         bound("cooccurrence.window", (1..=1000).contains(&c.window), "give 1 to 1000")?;
-        bound("svd.oversample", self.svd.oversample <= 1024, "give 0 to 1024")?;
-        bound("svd.iterations", self.svd.iterations <= 64, "give 0 to 64")
+        bound("svd.basis", (1..=16).contains(&self.svd.basis), "give 1 to 16")
     }
 }
 

@@ -1,38 +1,67 @@
-//! Randomised truncated SVD (Halko, Martinsson and Tropp, SIAM Review 2011): the range of A from a
-//! few random directions, sharpened by power iterations, then an exact decomposition in that range.
-//! All in f64, all sums in a fixed order.
+//! Randomised truncated SVD by block Krylov iteration (Musco and Musco, NeurIPS 2015; Halko,
+//! Martinsson and Tropp, SIAM Review 2011): a basis of Ω, A Aᵀ Ω, (A Aᵀ)² Ω, …, and an exact
+//! decomposition in it. The spectra of texts and of PPMI fall slowly; plain power iteration with the
+//! same work mixes their directions up. All in f64, all sums in a fixed order.
 
 use super::SvdRecipe;
 use super::sparse::Sparse;
+use super::symmetric;
 use engine::cpu::random::Stream;
 use rayon::prelude::*;
+
+/// Directions that go through the iteration together.
+const BLOCK: usize = 16;
+/// Rows at a time: fixed, so that threads do not change the bits; a chunk of a block fits in L1.
+const CHUNK: usize = 128;
+/// A direction is dependent on those before it when so little of it is left.
+const DEPENDENT: f64 = 1e-10;
+
+/// `[n, BLOCK]`, row by row.
+type Block = Vec<f64>;
+/// `[BLOCK, BLOCK]`
+type Small = [[f64; BLOCK]; BLOCK];
 
 /// Rows U · S^power of the first `dims` singular triples, as (width, `[rows, width]`). The width is
 /// less than `dims` where the matrix has a lower rank. Signs: each column's entry of greatest
 /// absolute value (the first of them) is positive.
 pub(super) fn rows(a: &Sparse, dims: usize, power: f64, recipe: &SvdRecipe) -> (usize, Vec<f32>) {
-    let n = a.rows();
-    let k = (dims + recipe.oversample).min(n).min(a.columns);
-    if k == 0 || a.len() == 0 {
+    let (n, limit) = (a.rows(), a.rows().min(a.columns));
+    if dims == 0 || limit == 0 || a.len() == 0 {
         return (0, Vec::new());
     }
+    let blocks = (dims * recipe.basis + 4 * BLOCK).min(limit).div_ceil(BLOCK) + 1;
     let transposed = a.transposed();
     let mut random = Stream::new(recipe.seed, 0x5BD).reader();
-    let start: Vec<f64> = (0..a.columns * k).map(|_| f64::from(random.normal())).collect();
-    let mut q = orthonormal(&a.times(&start, k), k);
-    for _ in 0..recipe.iterations {
-        let there = transposed.times(&by_rows(&q, n), q.len());
-        q = orthonormal(&a.times(&there, q.len()), q.len());
+    let start: Vec<f64> = (0..a.columns * BLOCK).map(|_| random.normal().into()).collect();
+
+    // q: the orthonormal basis. b = Aᵀ q, needed for the next block and for the projection.
+    let (mut q, mut b): (Vec<Block>, Vec<Block>) = (Vec::new(), Vec::new());
+    let mut next = a.times(&start, BLOCK);
+    for _ in 0..blocks {
+        if !orthonormalise(&mut next, &q) {
+            break; // nothing new: the basis spans all that A reaches
+        }
+        let there = transposed.times(&next, BLOCK);
+        q.push(next);
+        next = a.times(&there, BLOCK);
+        b.push(there);
     }
-    // B = Qᵀ A is small in one direction: B Bᵀ = W S² Wᵀ gives U = Q W.
-    let k = q.len();
-    let b = columns(&transposed.times(&by_rows(&q, n), k), k);
-    let gram: Vec<f64> = (0..k * k)
-        .into_par_iter()
-        .map(|ij| if ij / k >= ij % k { dot(&b[ij / k], &b[ij % k]) } else { 0.0 })
-        .collect();
-    let gram = (0..k * k).map(|ij| gram[(ij / k).max(ij % k) * k + (ij / k).min(ij % k)]).collect();
-    let (values, vectors) = eigen(gram, k);
+
+    // In the basis, A Aᵀ is G = bᵀ b = W S² Wᵀ; then U = q W.
+    let k = q.len() * BLOCK;
+    let pairs: Vec<(usize, usize)> =
+        (0..q.len()).flat_map(|i| (0..=i).map(move |j| (i, j))).collect();
+    let products: Vec<Small> = pairs.par_iter().map(|&(i, j)| product(&b[i], &b[j])).collect();
+    let mut gram = vec![0.0; k * k];
+    for (&(i, j), p) in pairs.iter().zip(&products) {
+        for (x, row) in p.iter().enumerate() {
+            for (y, &v) in row.iter().enumerate() {
+                gram[(i * BLOCK + x) * k + j * BLOCK + y] = v;
+                gram[(j * BLOCK + y) * k + i * BLOCK + x] = v;
+            }
+        }
+    }
+    let (values, vectors) = symmetric::eigen(gram, k);
 
     let greatest = values[0].max(0.0).sqrt();
     let rank = values.iter().take_while(|v| v.max(0.0).sqrt() > 1e-7 * greatest).count();
@@ -40,9 +69,12 @@ pub(super) fn rows(a: &Sparse, dims: usize, power: f64, recipe: &SvdRecipe) -> (
     let kept: Vec<Vec<f64>> = (0..width)
         .into_par_iter()
         .map(|j| {
+            let w = &vectors[j * k..][..k];
             let mut u = vec![0.0; n];
-            for (i, q) in q.iter().enumerate() {
-                axpy(&mut u, vectors[j * k + i], q);
+            for (q, w) in q.iter().zip(w.chunks_exact(BLOCK)) {
+                for (u, q) in u.iter_mut().zip(q.chunks_exact(BLOCK)) {
+                    *u += q.iter().zip(w).map(|(q, w)| q * w).sum::<f64>();
+                }
             }
             let top = u.iter().copied().fold(0.0f64, |m, v| if v.abs() > m.abs() { v } else { m });
             let scale = values[j].sqrt().powf(power) * if top < 0.0 { -1.0 } else { 1.0 };
@@ -57,105 +89,85 @@ pub(super) fn rows(a: &Sparse, dims: usize, power: f64, recipe: &SvdRecipe) -> (
     (width, out)
 }
 
-/// `[n, k]` row by row → k columns.
-fn columns(x: &[f64], k: usize) -> Vec<Vec<f64>> {
-    (0..k).into_par_iter().map(|j| x.iter().skip(j).step_by(k).copied().collect()).collect()
+fn row(block: &[f64], i: usize) -> &[f64; BLOCK] {
+    block[i * BLOCK..].first_chunk().expect("a block has whole rows")
 }
 
-/// Columns → `[n, k]` row by row.
-fn by_rows(q: &[Vec<f64>], n: usize) -> Vec<f64> {
-    let k = q.len();
-    let mut x = vec![0.0; n * k];
-    x.par_chunks_exact_mut(k).enumerate().for_each(|(i, row)| {
-        row.iter_mut().zip(q).for_each(|(x, q)| *x = q[i]);
-    });
-    x
-}
-
-/// Eight running sums, added in order: fast, and the same on every machine.
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let mut sums = [0.0; 8];
-    let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
-    let tail: f64 = a8.remainder().iter().zip(b8.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in a8.zip(b8) {
-        for l in 0..8 {
-            sums[l] += a[l] * b[l];
-        }
-    }
-    sums.iter().sum::<f64>() + tail
-}
-
-fn axpy(y: &mut [f64], a: f64, x: &[f64]) {
-    y.iter_mut().zip(x).for_each(|(y, x)| *y += a * x);
-}
-
-/// Gram–Schmidt on the columns of `[n, k]`, each against those before it, twice ("twice is enough",
-/// Giraud et al. 2005). A column that depends on those before is left out, so that Qᵀ Q = 1 holds
-/// for matrices of low rank as well.
-fn orthonormal(x: &[f64], k: usize) -> Vec<Vec<f64>> {
-    /// Entries at a time: fixed, so that threads do not change the bits.
-    const CHUNK: usize = 1024;
-    let mut q: Vec<Vec<f64>> = Vec::with_capacity(k);
-    for mut y in columns(x, k) {
-        let before = dot(&y, &y).sqrt();
-        for _ in 0..2 {
-            let along: Vec<f64> = q.par_iter().map(|q| dot(q, &y)).collect();
-            y.par_chunks_mut(CHUNK).enumerate().for_each(|(c, y)| {
-                for (q, a) in q.iter().zip(&along) {
-                    axpy(y, -a, &q[c * CHUNK..][..y.len()]);
-                }
-            });
-        }
-        let length = dot(&y, &y).sqrt();
-        if length > 1e-10 * before {
-            y.iter_mut().for_each(|v| *v /= length);
-            q.push(y);
-        }
-    }
-    q
-}
-
-/// Eigenvalues of a symmetric `[k, k]` matrix, greatest first, and their vectors as rows: cyclic
-/// Jacobi rotations (Golub and Van Loan, 8.5).
-fn eigen(mut a: Vec<f64>, k: usize) -> (Vec<f64>, Vec<f64>) {
-    let mut v: Vec<f64> = (0..k * k).map(|ij| f64::from(ij / k == ij % k)).collect();
-    let norm: f64 = a.iter().map(|x| x * x).sum();
-    for _sweep in 0..64 {
-        let off: f64 = (0..k * k).filter(|ij| ij / k != ij % k).map(|ij| a[ij] * a[ij]).sum();
-        if off <= 1e-26 * norm {
-            break;
-        }
-        for p in 0..k {
-            for q in p + 1..k {
-                let apq = a[p * k + q];
-                if apq == 0.0 {
-                    continue;
-                }
-                let theta = (a[q * k + q] - a[p * k + p]) / (2.0 * apq);
-                let t = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
-                let c = 1.0 / (t * t + 1.0).sqrt();
-                let s = t * c;
-                for i in 0..k {
-                    let (x, y) = (a[p * k + i], a[q * k + i]);
-                    a[p * k + i] = c * x - s * y;
-                    a[q * k + i] = s * x + c * y;
-                    let (x, y) = (v[p * k + i], v[q * k + i]);
-                    v[p * k + i] = c * x - s * y;
-                    v[q * k + i] = s * x + c * y;
-                }
-                for i in 0..k {
-                    let (x, y) = (a[i * k + p], a[i * k + q]);
-                    a[i * k + p] = c * x - s * y;
-                    a[i * k + q] = s * x + c * y;
-                }
+/// c += xᵀ y over some rows.
+fn accumulate(c: &mut Small, x: &[f64], y: &[f64]) {
+    for a in 0..BLOCK {
+        let mut sum = c[a]; // stays in registers over the rows
+        for i in 0..x.len() / BLOCK {
+            let (f, y) = (x[i * BLOCK + a], row(y, i));
+            for l in 0..BLOCK {
+                sum[l] += f * y[l];
             }
         }
+        c[a] = sum;
     }
-    let mut order: Vec<usize> = (0..k).collect();
-    order.sort_by(|&x, &y| a[y * k + y].total_cmp(&a[x * k + x]).then(x.cmp(&y)));
-    let values = order.iter().map(|&i| a[i * k + i]).collect();
-    let vectors = order.iter().flat_map(|&i| v[i * k..][..k].to_vec()).collect();
-    (values, vectors)
+}
+
+/// xᵀ y
+fn product(x: &[f64], y: &[f64]) -> Small {
+    let mut c = [[0.0; BLOCK]; BLOCK];
+    for (x, y) in x.chunks(CHUNK * BLOCK).zip(y.chunks(CHUNK * BLOCK)) {
+        accumulate(&mut c, x, y);
+    }
+    c
+}
+
+/// Makes the columns of `y` orthonormal and orthogonal to `basis`: Gram–Schmidt, done twice ("twice
+/// is enough", Giraud et al. 2005). A column that depends on those before it becomes zero. Whether
+/// a column is left.
+fn orthonormalise(y: &mut Block, basis: &[Block]) -> bool {
+    let lengths = |y: &Block| product_diagonal(y).map(f64::sqrt);
+    let before = lengths(y);
+    for _ in 0..2 {
+        let along: Vec<Small> = basis.par_iter().map(|q| product(q, y)).collect();
+        y.par_chunks_mut(CHUNK * BLOCK).enumerate().for_each(|(chunk, y)| {
+            for (q, along) in basis.iter().zip(&along) {
+                let q = &q[chunk * CHUNK * BLOCK..][..y.len()];
+                for (i, y) in y.chunks_exact_mut(BLOCK).enumerate() {
+                    for (f, c) in row(q, i).iter().zip(along) {
+                        for l in 0..BLOCK {
+                            y[l] -= f * c[l];
+                        }
+                    }
+                }
+            }
+        });
+    }
+    let mut any = false;
+    for j in 0..BLOCK {
+        let mut length = 0.0;
+        for _ in 0..2 {
+            let mut along = [0.0; BLOCK];
+            for y in y.chunks_exact(BLOCK) {
+                (0..j).for_each(|l| along[l] += y[l] * y[j]);
+            }
+            length = 0.0;
+            for y in y.chunks_exact_mut(BLOCK) {
+                let off: f64 = (0..j).map(|l| along[l] * y[l]).sum();
+                y[j] -= off;
+                length += y[j] * y[j];
+            }
+        }
+        let length = length.sqrt();
+        let keep = length > DEPENDENT * before[j];
+        any |= keep;
+        let scale = if keep { 1.0 / length } else { 0.0 };
+        y.chunks_exact_mut(BLOCK).for_each(|y| y[j] *= scale);
+    }
+    any
+}
+
+/// The squared length of each column.
+fn product_diagonal(y: &[f64]) -> [f64; BLOCK] {
+    let mut sums = [0.0; BLOCK];
+    for y in y.chunks_exact(BLOCK) {
+        (0..BLOCK).for_each(|l| sums[l] += y[l] * y[l]);
+    }
+    sums
 }
 
 #[cfg(test)]
@@ -169,24 +181,31 @@ mod tests {
 
     #[test]
     fn known_singular_values_come_back() {
-        // A = Σ s_j u_j v_jᵀ with orthonormal u, v from random matrices.
-        let (n, m, s) = (60, 40, [9.0, 4.0, 3.9, 1.0, 0.5]);
+        // A = Σ s_j u_j v_jᵀ with orthonormal u, v from random matrices; slowly falling s.
+        let (n, m) = (300, 200);
+        let s: Vec<f64> = (0..64).map(|j| 9.0 / (1.0 + 0.05 * j as f64)).collect();
         let mut random = Stream::new(5, 0).reader();
         let mut frame = |rows: usize| {
-            let x: Vec<f64> = (0..rows * s.len()).map(|_| random.normal().into()).collect();
-            orthonormal(&x, s.len())
+            let mut all: Vec<Block> = Vec::new();
+            for _ in 0..s.len() / BLOCK {
+                let mut x = (0..rows * BLOCK).map(|_| random.normal().into()).collect();
+                assert!(orthonormalise(&mut x, &all));
+                all.push(x);
+            }
+            all
         };
         let (u, v) = (frame(n), frame(m));
-        let at = |ij: usize| (0..s.len()).map(|l| s[l] * u[l][ij / m] * v[l][ij % m]).sum();
-        let dense: Vec<f64> = (0..n * m).map(at).collect();
-        let recipe = SvdRecipe::default();
-        let (width, rows) = rows(&sparse(n, m, &dense), 4, 1.0, &recipe);
-        assert_eq!(width, 4);
-        for j in 0..4 {
+        let at = |x: &[Block], i: usize, j: usize| x[j / BLOCK][i * BLOCK + j % BLOCK];
+        let sum =
+            |ij: usize| (0..s.len()).map(|l| s[l] * at(&u, ij / m, l) * at(&v, ij % m, l)).sum();
+        let dense: Vec<f64> = (0..n * m).map(sum).collect();
+        let (width, rows) = rows(&sparse(n, m, &dense), 20, 1.0, &SvdRecipe::default());
+        assert_eq!(width, 20);
+        for j in 0..width {
             let column: Vec<f64> = (0..n).map(|i| f64::from(rows[i * width + j])).collect();
-            let length = dot(&column, &column).sqrt();
+            let length = column.iter().map(|v| v * v).sum::<f64>().sqrt();
             assert!((length - s[j]).abs() < 1e-5, "σ{j} = {length}, not {}", s[j]);
-            let along = dot(&column, &u[j]).abs() / length;
+            let along: f64 = (0..n).map(|i| column[i] * at(&u, i, j)).sum::<f64>().abs() / length;
             assert!(along > 1.0 - 1e-5, "u{j} is off: {along}");
         }
     }

@@ -323,7 +323,8 @@ impl Evaluation {
             let told = ["HR@10", "NDCG@10"].map(|name| {
                 let d = &b.difference[place(name)];
                 let (low, high) = (d.interval.low, d.interval.high);
-                format!("{name} {:+.4} [{low:+.4}, {high:+.4}] p {:.3}", d.mean, d.p)
+                format!("{name} {:+.4} [{low:+.4}, {high:+.4}]", d.mean).replace('-', "−")
+                    + &format!(" p {:.3}", d.p)
             });
             lines.push(format!(
                 "{:<29}{}   {}",
@@ -380,7 +381,7 @@ pub(super) fn thousands(n: usize) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(c);

@@ -3,9 +3,11 @@
 
 use std::path::PathBuf;
 
-use super::baselines::{Neighbours, NeighboursSpec, Pairs, Popularity, Recency, tune};
+use super::baselines::{Neighbours, NeighboursSpec, Pairs, Popularity, Ranked, Recency, tune};
 use super::metrics::{Metrics, View};
-use super::protocol::{Plan, Recommender, Scores, evaluate};
+use super::protocol::{Plan, Query, Recommender, Scores, evaluate};
+use super::{Facts, compare};
+use crate::data::world::{WorldSpec, generate};
 use crate::data::{Dataset, Split};
 
 fn open(name: &str) -> Option<Dataset> {
@@ -95,4 +97,30 @@ fn beauty() {
         &[("HR@10", 0.0804), ("NDCG@10", 0.0498)],
     );
     assert_eq!((filtered.excluded, filtered.duplicates), (0, 0));
+}
+
+/// Ranking by the true chances beats every counting baseline on average; anything else is a leak.
+#[test]
+fn the_worlds_oracle_is_ahead_of_the_baselines() {
+    let world = generate(&WorldSpec::small(7)).unwrap();
+    let oracle = &world.oracle;
+    let items = world.dataset.items.len();
+    let mut best =
+        Ranked::new("oracle", items, |q: &Query| oracle.probabilities(q.user, q.position));
+    let facts = Facts { device: "cpu".into(), seed: 7, beam: 0 };
+    let mut model = Popularity::new(&world.dataset.train_counts());
+    let (plan, quiet) = (Plan::default(), &mut |_, _| Ok(()));
+    let e = compare(&world.dataset, Split::Test, &plan, &facts, &mut model, Some(&mut best), quiet);
+    let e = e.unwrap();
+    let best = e.best.as_ref().unwrap().item;
+    for b in &e.baselines {
+        let (name, item) = (&b.entry.name, &b.entry.item);
+        assert!(
+            best.ndcg(10) > item.ndcg(10),
+            "{name}: {:.4}, oracle {:.4}",
+            item.ndcg(10),
+            best.ndcg(10)
+        );
+    }
+    assert!(best.ndcg(10) < 1.0, "even the truth is uncertain");
 }

@@ -58,9 +58,19 @@ pub fn bar(share: f64, class: &str) -> String {
     format!("<i class=\"bar {class}\" style=\"width:{share:.1}%\"></i>")
 }
 
-/// Lines over a shared step axis; `lines` are (class, name, points), points finite and ascending.
-pub fn lines(lines: &[(&str, &str, Vec<(f64, f64)>)]) -> String {
-    let all = || lines.iter().flat_map(|(_, _, points)| points.iter());
+/// A line of a line chart.
+pub struct Line<'a> {
+    /// CSS class of the colour: `a`, `b`, `c`.
+    pub class: &'a str,
+    /// Below the chart.
+    pub name: &'a str,
+    /// (step, value), finite, ascending by step.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// Lines over a shared step axis.
+pub fn lines(lines: &[Line]) -> String {
+    let all = || lines.iter().flat_map(|line| line.points.iter());
     let range = |pick: fn(&(f64, f64)) -> f64| {
         all().map(pick).fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)))
     };
@@ -85,7 +95,7 @@ pub fn lines(lines: &[(&str, &str, Vec<(f64, f64)>)]) -> String {
         let y = 300.0 * (1.0 - place(y, y0, y1));
         let _ = write!(out, "<path class=\"grid\" d=\"M0 {y:.1}H1000\"/>");
     }
-    for (class, _, points) in lines {
+    for Line { class, points, .. } in lines {
         let mut path = String::new();
         for (i, &(x, y)) in points.iter().enumerate() {
             let (x, y) = (1000.0 * place(x, x0, x1), 300.0 * (1.0 - place(y, y0, y1)));
@@ -99,7 +109,7 @@ pub fn lines(lines: &[(&str, &str, Vec<(f64, f64)>)]) -> String {
         let _ = write!(out, "<b class=\"x\" style=\"left:{at:.2}%\">{}</b>", tick(x));
     }
     out.push_str("</div><figcaption>");
-    for (class, name, points) in lines {
+    for Line { class, name, points } in lines {
         let last = points.last().map_or(f64::NAN, |p| p.1);
         let _ = write!(
             out,

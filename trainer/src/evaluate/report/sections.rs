@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::super::answer::{Baseline, Entry, Evaluation, thousands};
 use super::super::metrics::{Metrics, NAMES};
-use super::draw::{self, Dot};
+use super::draw::{self, Dot, Line};
 use super::{Codebook, Curve, Example, Report, Stage, escape};
 
 /// Points of a curve that a screen can show; more are averaged in runs.
@@ -207,7 +207,7 @@ pub fn curves(curves: &[Curve]) -> String {
         };
         let points: Vec<_> = points.chunks(run).map(mean).collect();
         if !points.is_empty() {
-            lines.push((class, curve.name.as_str(), points));
+            lines.push(Line { class, name: &curve.name, points });
         }
     }
     if lines.is_empty() {

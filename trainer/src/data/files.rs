@@ -58,7 +58,7 @@ pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead>> {
     let file = File::open(path).map_err(Error::io(path))?;
     let size = file.metadata().map_err(Error::io(path))?.len();
     let file = BufReader::with_capacity(1 << 18, file);
-    let most = size.saturating_mul(MAX_RATIO).max(FREE_BYTES).min(MAX_BYTES);
+    let most = size.saturating_mul(MAX_RATIO).clamp(FREE_BYTES, MAX_BYTES);
     let (inner, most, packed): (Box<dyn Read>, u64, Option<&'static str>) = match path
         .extension()
         .and_then(|e| e.to_str())

@@ -158,10 +158,8 @@ impl<'a> Shopper<'a> {
         if let Some(next) = last.and_then(|t| t.sequel).filter(|s| !bought.contains(s)) {
             all.push(Motive { share: SEQUEL, from: From::One(next), plan: mind.plan });
             left -= SEQUEL;
-        } else if let Some(t) = last.filter(|t| t.complements.iter().any(|c| !bought.contains(c))) {
-            let device = bought[bought.len() - 1];
-            debug_assert!(!t.complements.is_empty());
-            let from = From::Complements(device);
+        } else if last.is_some_and(|t| t.complements.iter().any(|c| !bought.contains(c))) {
+            let from = From::Complements(bought[bought.len() - 1]);
             all.push(Motive { share: COMPLEMENT, from, plan: mind.plan });
             left -= COMPLEMENT;
         }

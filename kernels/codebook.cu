@@ -133,7 +133,8 @@ codebook_update_f32(float* __restrict__ centres, uint32_t* __restrict__ counts,
       for (uint32_t i = 0; i < here; ++i) sum += double(x[size_t(member[i]) * p.width + column]);
     }
     count += here;
-    __syncthreads();  // the next round overwrites member and found
+    // No barrier: the next round writes `found` after all have read it, and `member` after its own
+    // first barrier, which nobody reaches before reading this round's.
   }
   if (column < p.width && count > 0) {
     centres[size_t(code) * p.width + column] = float(sum / double(count));

@@ -30,9 +30,10 @@ PRIM bool dead(float score, uint32_t node, uint32_t nodes) {
   return score == -INFINITY || node >= nodes;
 }
 
-// Greater is better. −0 and +0 must tie, hence the + 0.
+// Greater is better. −0, which would sort below +0, cannot come: x − m and ln z are +0 at the least,
+// and so is a sum with their difference.
 PRIM uint64_t key_of(float score, uint32_t parent, uint32_t code) {
-  const uint32_t bits = __float_as_uint(score + 0.0f);
+  const uint32_t bits = __float_as_uint(score);
   const uint32_t ordered = bits >> 31 ? ~bits : bits | 0x80000000u;
   return uint64_t(ordered) << 32 | uint32_t(~(parent << 16 | code));
 }

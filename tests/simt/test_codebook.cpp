@@ -96,10 +96,23 @@ void bad_input() {
                bx.get(), codes.get(), p);
   require(bad[0] == 5, "codebook: a code that is none");
 }
+
+// Points are summed in their order, in f64: any other order of these loses the 1.
+void order() {
+  const CodebookParams p{4, 1, 1};
+  const Buf<float> x(std::vector<float>{1e30f, -1e30f, 1.0f, 3.0f});
+  const Buf<uint32_t> codes(4, 0u);
+  Buf<float> centre(1, NAN);
+  Buf<uint32_t> counts(1), bad(1, ~0u);
+  simt::launch(codebook_update_f32, dim3(1), dim3(CODEBOOK_COLUMNS), 0, centre.get(), counts.get(),
+               bad.get(), x.get(), codes.get(), p);
+  require(centre[0] == 1.0f && counts[0] == 4, "codebook: the order of a mean");
+}
 }  // namespace
 
 int main() {
   bad_input();
+  order();
   run(1, 1, 1, 1);
   run(65, 17, 3, 1);
   run(130, 33, 70, 10);     // ragged points, coordinates and codewords

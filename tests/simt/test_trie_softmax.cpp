@@ -134,10 +134,11 @@ int main() {
   for (uint32_t i = 0; i < std::min(310u, 8 * n); ++i) {
     require(out.parent[i] == i / n && out.code[i] == tie.code[i % n], "ties: order");
   }
-  // −0 ties with +0.
+  // A beam of score −0 ties with one of +0.
   Case zero({1, 2, 2, 1, 0, 1, 1, 0}, 1, 1, 6);
   zero.score = {-0.0f, 0.0f}, zero.node = {0, 0}, zero.logits = {0.0f, 0.0f};
-  require(zero.launch().parent == std::vector<uint32_t>({0, 1}), "-0 and +0 tie");
+  const Out tied = zero.launch();
+  require(tied.parent == std::vector<uint32_t>({0, 1}) && tied.score == std::vector<uint32_t>({0, 0}), "−0 is +0");
 
   // −∞ forbids; all forbidden leaves nothing; NaN and +∞ are reported by the lowest row.
   Case odd({2, 2, 4, 6, 1, 4, 1, 0}, 4, 1, 7);

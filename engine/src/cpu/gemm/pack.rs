@@ -98,22 +98,13 @@ pub(super) fn pack<S: Simd, T: Element>(
             for (s, strip) in panel.chunks_mut(STRIP * wide).enumerate() {
                 let from = first + p * width * m.row_stride + s * STRIP;
                 let length = strip.len() / wide;
-                let row = |l: usize| &m.data[from + l * m.row_stride..][..length];
-                for l in 0..real {
-                    for k in (0..length).step_by(64 / size_of::<T>()) {
-                        prefetch(m.data, from + (l + width) * m.row_stride + k);
-                    }
-                }
                 let mut l = 0;
                 #[cfg(target_arch = "x86_64")]
                 if TypeId::of::<S>() != TypeId::of::<Portable>() {
-                    while l + 8 <= real {
-                        let rows = std::array::from_fn(|i| row(l + i));
-                        // SAFETY: on x86-64 every `Simd` but `Portable` proves that AVX is there.
-                        unsafe { transpose8(rows, l, wide, strip) };
-                        l += 8;
-                    }
+                    // SAFETY: on x86-64 every `Simd` but `Portable` proves that AVX is there.
+                    l = unsafe { transpose8(&m.data[from..], m.row_stride, real, wide, strip) };
                 }
+                let row = |l: usize| &m.data[from + l * m.row_stride..][..length];
                 while l + 4 <= real {
                     transpose4(std::array::from_fn(|i| row(l + i)), l, wide, strip);
                     l += 4;
@@ -156,12 +147,17 @@ fn prefetch<T>(data: &[T], at: usize) {
 
 #[inline(always)]
 fn widen<T: Element>(from: &[T], to: &mut [f32]) {
-    let (from, from_rest) = from.as_chunks::<4>();
-    let (to, to_rest) = to.as_chunks_mut::<4>();
+    let (from, rest) = from.as_chunks::<16>();
+    let (to, to_rest) = to.as_chunks_mut::<16>();
     for (to, from) in to.iter_mut().zip(from) {
         *to = from.map(T::wide);
     }
-    for (to, from) in to_rest.iter_mut().zip(from_rest) {
+    let (from, rest) = rest.as_chunks::<4>();
+    let (to, to_rest) = to_rest.as_chunks_mut::<4>();
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = from.map(T::wide);
+    }
+    for (to, from) in to_rest.iter_mut().zip(rest) {
         *to = from.wide();
     }
 }
@@ -202,40 +198,53 @@ fn transpose4<T: Element>(rows: [&[T]; 4], l: usize, width: usize, panel: &mut [
     }
 }
 
-/// Eight lines into columns `l..l + 8` of a panel of `width`: four k a round, lines 0–3 in the lower
-/// and 4–7 in the upper halves, so that no shuffle crosses them.
+/// As many of `lines` as are whole eights into a panel of `width`; how many these were. Line l begins
+/// at `from[l·stride]`. Four k a round, lines 0–3 of eight in the lower and 4–7 in the upper halves, so
+/// that no shuffle crosses them.
 ///
 /// # Safety
 /// The processor has AVX.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx")]
 #[inline]
-unsafe fn transpose8<T: Element>(rows: [&[T]; 8], l: usize, width: usize, panel: &mut [f32]) {
-    let depth = rows[0].len();
-    assert!(rows.iter().all(|r| r.len() == depth) && l + 8 <= width);
-    assert_eq!(panel.len(), depth * width);
+unsafe fn transpose8<T: Element>(
+    from: &[T],
+    stride: usize,
+    lines: usize,
+    width: usize,
+    panel: &mut [f32],
+) -> usize {
+    let (depth, lines) = (panel.len() / width, lines / 8 * 8);
+    if lines == 0 || depth == 0 {
+        return 0;
+    }
+    assert!((lines - 1) * stride + depth <= from.len() && lines <= width);
     let fours = depth / 4 * 4;
-    for k in (0..fours).step_by(4) {
-        // SAFETY: k + 4 ≤ depth, the length of each row.
-        let four = |r: usize| T::four(unsafe { &*rows[r].as_ptr().add(k).cast::<[T; 4]>() });
-        let both = |r: usize| _mm256_set_m128(four(r + 4), four(r));
-        let (a, b, c, d) = (both(0), both(1), both(2), both(3));
-        let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
-        let (ef, gh) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
-        let out = [
-            _mm256_shuffle_ps::<0x44>(ab, cd),
-            _mm256_shuffle_ps::<0xEE>(ab, cd),
-            _mm256_shuffle_ps::<0x44>(ef, gh),
-            _mm256_shuffle_ps::<0xEE>(ef, gh),
-        ];
-        for (q, v) in out.into_iter().enumerate() {
-            // SAFETY: row k + q < depth of the panel, columns l..l + 8 ≤ width.
-            unsafe { _mm256_storeu_ps(panel.as_mut_ptr().add((k + q) * width + l), v) };
+    for l in (0..lines).step_by(8) {
+        let line = from.as_ptr().wrapping_add(l * stride);
+        for k in (0..fours).step_by(4) {
+            // SAFETY: line l + r < lines and k + 4 ≤ depth, inside of `from` by the assertion above.
+            let four = |r: usize| T::four(unsafe { &*line.add(r * stride + k).cast::<[T; 4]>() });
+            let both = |r: usize| _mm256_set_m128(four(r + 4), four(r));
+            let (a, b, c, d) = (both(0), both(1), both(2), both(3));
+            let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
+            let (ef, gh) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
+            let out = [
+                _mm256_shuffle_ps::<0x44>(ab, cd),
+                _mm256_shuffle_ps::<0xEE>(ab, cd),
+                _mm256_shuffle_ps::<0x44>(ef, gh),
+                _mm256_shuffle_ps::<0xEE>(ef, gh),
+            ];
+            for (q, v) in out.into_iter().enumerate() {
+                // SAFETY: row k + q < depth of the panel, columns l..l + 8 ≤ width.
+                unsafe { _mm256_storeu_ps(panel.as_mut_ptr().add((k + q) * width + l), v) };
+            }
+        }
+        for k in fours..depth {
+            for i in 0..8 {
+                panel[k * width + l + i] = from[(l + i) * stride + k].wide();
+            }
         }
     }
-    for k in fours..depth {
-        for (i, row) in rows.iter().enumerate() {
-            panel[k * width + l + i] = row[k].wide();
-        }
-    }
+    lines
 }

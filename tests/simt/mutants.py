@@ -41,7 +41,7 @@ MUTANTS = [
     ("trie_softmax", "no padding of the sort", "trie_softmax.cu", r"keys\[i\] = 0;  // below every key", ";"),
     ("trie_softmax", "normalise reads the level for the children", "trie_softmax.cu", r"expf\(x\[gather \? code\[i\] : i\]", "expf(x[i]"),
     ("trie_softmax", "parent of a tie descending", "trie_softmax.cu", r"uint32_t\(~\(parent << 16 \| code\)\)", "uint32_t(parent << 16 | code)"),
-    ("trie_softmax", "slots of a block reduction reused at once", "common/warp.cuh", r"__syncthreads\(\);  // whoever calls next may write the slots", ""),
+    ("trie_softmax", "slots of a block reduction reused at once", "common/warp.cuh", r"fmaxf\(most, slots\[w\]\);\n  __syncthreads\(\);", "fmaxf(most, slots[w]);"),
     ("trie_softmax", "wanted read after it is written", "trie_softmax.cu", r"__syncwarp\(\);  // every lane.*", ""),
 ]
 

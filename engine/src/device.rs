@@ -4,6 +4,7 @@
 use crate::error::{Error, Result};
 use crate::tensor::Device;
 use bindings::Gpu;
+pub use bindings::{Doctor, GpuFacts, doctor};
 use std::str::FromStr;
 
 /// Every operator, and whether all of its passes have a CUDA arm. A test runs the ones that claim it,

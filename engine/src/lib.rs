@@ -2,7 +2,8 @@
 //! the transformer, decoding. What changes a model (losses, gradients of whole models, optimisers,
 //! codebook learning, metrics) lives in the `trainer` crate; CUDA launches live in `bindings`.
 //!
-//! Inside this crate a module uses only those above it in this list.
+//! Direction inside this crate: recommender → decode → model beside sid → ops beside checkpoint →
+//! tensor → cpu. `ops` know no model, `model` knows no trie; only `decode` knows both.
 
 pub mod checkpoint;
 pub mod cpu;
@@ -11,10 +12,13 @@ pub mod device;
 pub mod error;
 pub mod model;
 pub mod ops;
+pub mod recommender;
 pub mod sid;
 pub mod tensor;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod text;
 
 pub use error::{Error, Result};
+pub use recommender::{Recommendation, Recommender};
 pub use tensor::{DType, Data, DataMut, Device, Tensor};

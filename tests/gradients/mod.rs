@@ -8,3 +8,4 @@ mod model;
 mod rmsnorm;
 mod rope;
 mod swiglu;
+mod trie_softmax;

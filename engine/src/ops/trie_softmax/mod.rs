@@ -11,6 +11,7 @@
 //! Elsewhere: the trie (`sid::trie`), what becomes of parents and nodes (`decode`).
 
 mod cpu;
+pub mod loss;
 pub mod reference;
 
 use crate::error::{Error, Result, expect_len};

@@ -1,0 +1,191 @@
+//! One layer: x → x + attention(norm(x)) → + feed-forward(norm(·)). The forward leaves its
+//! intermediates in a `LayerWorkspace`; `trainer::backward::block` reads them in reverse, with the
+//! same step names.
+
+use super::config::Config;
+use super::weights::LayerWeights;
+use super::workspace::LayerWorkspace;
+use crate::cpu::random::Stream;
+use crate::error::Result;
+use crate::ops::{dropout, linear, reduce, rmsnorm, rope, swiglu};
+use crate::tensor::Tensor;
+
+/// Dropout on the residual branches of a training pass. A draw's index is a pure function of layer,
+/// branch, token and column, so the backward draws the same mask again instead of storing it.
+#[derive(Debug, Clone, Copy)]
+pub struct Dropout {
+    /// Probability of dropping, in [0, 1).
+    pub p: f32,
+    /// This step's stream.
+    pub stream: Stream,
+}
+
+/// Which place of the pass a dropout mask belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Branch {
+    /// The embedded tokens.
+    Embedding,
+    /// The attention branch of a layer.
+    Attention(usize),
+    /// The feed-forward branch of a layer.
+    Mlp(usize),
+}
+
+impl Dropout {
+    /// Applies the mask of `branch` to `x`, forward or backward.
+    pub fn apply(&self, branch: Branch, x: &mut Tensor) -> Result<()> {
+        let place: u64 = match branch {
+            Branch::Embedding => 0,
+            Branch::Attention(layer) => 1 + 2 * layer as u64,
+            Branch::Mlp(layer) => 2 + 2 * layer as u64,
+        };
+        // 2⁴⁰ draws to a place: no batch reaches the next one's.
+        dropout::forward(&dropout::Spec { len: x.len(), p: self.p }, self.stream, place << 40, x)
+    }
+}
+
+/// What a layer needs besides weights and input.
+pub struct Step<'a> {
+    /// The model's sizes.
+    pub config: &'a Config,
+    /// Which layer it is.
+    pub layer: usize,
+    /// Position of every token, [T] u32.
+    pub positions: &'a Tensor,
+    /// Dropout of a training pass.
+    pub dropout: Option<Dropout>,
+}
+
+impl Step<'_> {
+    /// Spec of a projection from `inputs` to `outputs` columns.
+    pub fn linear(&self, inputs: usize, outputs: usize) -> linear::Spec {
+        linear::Spec { rows: self.positions.len(), inputs, outputs }
+    }
+
+    /// Spec of the norm over whole rows.
+    pub fn norm(&self) -> rmsnorm::Spec {
+        rmsnorm::Spec {
+            rows: self.positions.len(),
+            width: self.config.hidden_size,
+            eps: self.config.rms_norm_eps,
+        }
+    }
+
+    /// Spec of the norm over each of `heads` heads.
+    pub fn head_norm(&self, heads: usize) -> rmsnorm::Spec {
+        rmsnorm::Spec {
+            rows: self.positions.len() * heads,
+            width: self.config.head_dim,
+            eps: self.config.rms_norm_eps,
+        }
+    }
+
+    /// Spec of the rotary embedding over `heads` heads.
+    pub fn rope(&self, heads: usize) -> rope::Spec {
+        rope::Spec {
+            tokens: self.positions.len(),
+            heads,
+            head_dim: self.config.head_dim,
+            theta: self.config.rope_theta,
+        }
+    }
+
+    /// Spec of the feed-forward's activation.
+    pub fn swiglu(&self) -> swiglu::Spec {
+        swiglu::Spec { len: self.positions.len() * self.config.intermediate_size }
+    }
+}
+
+/// ws.x_out ← layer(x). `attend` fills `ws.o` (and `ws.lse` where a backward follows) from the
+/// rotated `ws.q`, `ws.k` and from `ws.v`: packed sequences, prefill and decoding differ only there.
+///
+/// # Errors
+/// Those of the operators and of `attend`.
+pub fn forward(
+    step: &Step<'_>,
+    w: &LayerWeights,
+    x: &Tensor,
+    ws: &mut LayerWorkspace,
+    branch: &mut Tensor,
+    attend: &mut dyn FnMut(&mut LayerWorkspace) -> Result<()>,
+) -> Result<()> {
+    let config = step.config;
+    let (c, f) = (config.hidden_size, config.intermediate_size);
+    let (qw, kvw) = (config.query_width(), config.kv_width());
+    ws.resize(config, step.positions.len());
+
+    rmsnorm::forward(&step.norm(), x, &w.attention_norm, &mut ws.h1, &mut ws.rstd1)?;
+    project_heads(step, w, ws)?;
+    rope::forward(&step.rope(config.num_attention_heads), step.positions, &mut ws.q)?;
+    rope::forward(&step.rope(config.num_key_value_heads), step.positions, &mut ws.k)?;
+    linear::forward(&step.linear(c, kvw), &ws.h1, &w.v, w.v_bias.as_ref(), &mut ws.v)?;
+    attend(ws)?;
+    residual(
+        step,
+        Branch::Attention(step.layer),
+        &step.linear(qw, c),
+        &ws.o,
+        &w.o,
+        x,
+        branch,
+        &mut ws.x_mid,
+    )?;
+
+    rmsnorm::forward(&step.norm(), &ws.x_mid, &w.mlp_norm, &mut ws.h2, &mut ws.rstd2)?;
+    linear::forward(&step.linear(c, f), &ws.h2, &w.gate, None, &mut ws.gate)?;
+    linear::forward(&step.linear(c, f), &ws.h2, &w.up, None, &mut ws.up)?;
+    swiglu::forward(&step.swiglu(), &ws.gate, &ws.up, &mut ws.act)?;
+    residual(
+        step,
+        Branch::Mlp(step.layer),
+        &step.linear(f, c),
+        &ws.act,
+        &w.down,
+        &ws.x_mid,
+        branch,
+        &mut ws.x_out,
+    )
+}
+
+/// q and k of the normalised input, each head normalised where the architecture says so.
+fn project_heads(step: &Step<'_>, w: &LayerWeights, ws: &mut LayerWorkspace) -> Result<()> {
+    let config = step.config;
+    let c = config.hidden_size;
+    let (to_q, to_k) = (step.linear(c, config.query_width()), step.linear(c, config.kv_width()));
+    let (Some(q_norm), Some(k_norm)) = (&w.q_norm, &w.k_norm) else {
+        linear::forward(&to_q, &ws.h1, &w.q, w.q_bias.as_ref(), &mut ws.q)?;
+        return linear::forward(&to_k, &ws.h1, &w.k, w.k_bias.as_ref(), &mut ws.k);
+    };
+    linear::forward(&to_q, &ws.h1, &w.q, w.q_bias.as_ref(), &mut ws.q_raw)?;
+    linear::forward(&to_k, &ws.h1, &w.k, w.k_bias.as_ref(), &mut ws.k_raw)?;
+    let (h, hkv) = (config.num_attention_heads, config.num_key_value_heads);
+    rmsnorm::forward(&step.head_norm(h), &ws.q_raw, q_norm, &mut ws.q, &mut ws.q_rstd)?;
+    rmsnorm::forward(&step.head_norm(hkv), &ws.k_raw, k_norm, &mut ws.k, &mut ws.k_rstd)
+}
+
+/// out ← x + dropout(y · wᵀ).
+#[allow(clippy::too_many_arguments)]
+fn residual(
+    step: &Step<'_>,
+    place: Branch,
+    spec: &linear::Spec,
+    y: &Tensor,
+    w: &Tensor,
+    x: &Tensor,
+    branch: &mut Tensor,
+    out: &mut Tensor,
+) -> Result<()> {
+    match &step.dropout {
+        None => {
+            out.copy_from(x)?;
+            linear::forward_add(spec, y, w, out)
+        }
+        Some(dropout) => {
+            branch.resize(x.shape());
+            linear::forward(spec, y, w, None, branch)?;
+            dropout.apply(place, branch)?;
+            out.copy_from(x)?;
+            reduce::add(branch, out)
+        }
+    }
+}

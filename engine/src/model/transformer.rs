@@ -1,0 +1,269 @@
+//! The stack: embedding, layers, last norm, head. Three passes share the layers: `forward` over
+//! packed sequences (training, scoring), `prefill` that also fills a prompt cache, `decode` that
+//! moves every beam by one token.
+
+use super::block::{self, Branch, Dropout, Step};
+use super::config::Config;
+use super::kv_cache::{PromptCache, SuffixCache};
+use super::weights::Weights;
+use super::workspace::{LayerWorkspace, Workspace};
+use crate::error::{Error, Result};
+use crate::ops::attention::{self, Segments};
+use crate::ops::{attention_decode, embedding, linear, rmsnorm};
+use crate::tensor::Tensor;
+
+/// A configuration and its weights.
+#[derive(Debug, Clone)]
+pub struct Transformer {
+    /// What it is.
+    pub config: Config,
+    /// Its parameters.
+    pub weights: Weights,
+}
+
+/// Sequences laid end to end: no padding, none sees another.
+#[derive(Debug)]
+pub struct Packed {
+    /// Tokens of all sequences, [T] u32.
+    pub tokens: Tensor,
+    /// Position of each token in its sequence, [T] u32.
+    pub positions: Tensor,
+    /// Where each sequence begins and ends.
+    pub segments: Segments,
+}
+
+impl Packed {
+    /// Packs `sequences`; positions count from 0 in each.
+    pub fn new<S: AsRef<[u32]>>(sequences: &[S]) -> Packed {
+        let lens: Vec<u32> = sequences.iter().map(|s| s.as_ref().len() as u32).collect();
+        let total = lens.iter().map(|&n| n as usize).sum();
+        let mut tokens = Vec::with_capacity(total);
+        let mut positions = Vec::with_capacity(total);
+        for s in sequences {
+            tokens.extend_from_slice(s.as_ref());
+            positions.extend(0..s.as_ref().len() as u32);
+        }
+        Packed {
+            tokens: Tensor::from_u32(&[total], tokens),
+            positions: Tensor::from_u32(&[total], positions),
+            segments: Segments::packed(&lens),
+        }
+    }
+
+    /// T: tokens in all sequences.
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether there is no token.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Index of the last token of each sequence; sequences without tokens have none.
+    pub fn last_rows(&self) -> Vec<u32> {
+        self.segments.q.windows(2).filter(|w| w[1] > w[0]).map(|w| w[1] - 1).collect()
+    }
+}
+
+impl Transformer {
+    /// The attention operator's spec for this model.
+    pub fn attention_spec(&self) -> attention::Spec {
+        attention::Spec {
+            heads: self.config.num_attention_heads,
+            kv_heads: self.config.num_key_value_heads,
+            head_dim: self.config.head_dim,
+            scale: self.config.attention_scale(),
+        }
+    }
+
+    /// Runs the layers over packed sequences. Afterwards the residual stream is in the last layer's
+    /// `x_out` ([`Transformer::hidden`]); with a training workspace all intermediates are kept.
+    ///
+    /// # Errors
+    /// A token beyond the vocabulary, a sequence beyond `max_position_embeddings`; the operators'.
+    pub fn forward(
+        &self,
+        batch: &Packed,
+        dropout: Option<Dropout>,
+        ws: &mut Workspace,
+    ) -> Result<()> {
+        self.check_lengths(&batch.segments)?;
+        let spec = self.attention_spec();
+        self.run(&batch.tokens, &batch.positions, dropout, ws, &mut |_, l| {
+            attention::forward(&spec, &batch.segments, &l.q, &l.k, &l.v, &mut l.o, &mut l.lse)
+        })
+    }
+
+    /// [`Transformer::forward`] that leaves keys and values of every layer in `cache`.
+    ///
+    /// # Errors
+    /// As [`Transformer::forward`].
+    pub fn prefill(
+        &self,
+        batch: &Packed,
+        cache: &mut PromptCache,
+        ws: &mut Workspace,
+    ) -> Result<()> {
+        self.check_lengths(&batch.segments)?;
+        let spec = self.attention_spec();
+        cache.offsets.clone_from(&batch.segments.q);
+        let (keys, values) = (&mut cache.k, &mut cache.v);
+        self.run(&batch.tokens, &batch.positions, None, ws, &mut |layer, l| {
+            attention::forward(&spec, &batch.segments, &l.q, &l.k, &l.v, &mut l.o, &mut l.lse)?;
+            std::mem::swap(&mut keys[layer], &mut l.k);
+            std::mem::swap(&mut values[layer], &mut l.v);
+            Ok(())
+        })
+    }
+
+    /// Moves every beam row by one token: `tokens` [R] u32 continue the rows `parents` of the step
+    /// before. Row r belongs to request r / (R / B). The hidden rows are in [`Transformer::hidden`].
+    ///
+    /// # Errors
+    /// Rows that do not divide among the requests; the operators'.
+    pub fn decode(
+        &self,
+        tokens: &Tensor,
+        parents: &[u32],
+        prompt: &PromptCache,
+        suffix: &mut SuffixCache,
+        ws: &mut Workspace,
+    ) -> Result<()> {
+        let (rows, requests) = (tokens.len(), prompt.offsets.len() - 1);
+        if requests == 0
+            || rows != suffix.rows
+            || !rows.is_multiple_of(requests)
+            || parents.len() != rows
+        {
+            return Err(Error::invalid(
+                "decode",
+                format!(
+                    "{rows} rows and {} parents for {requests} requests and a cache of {} rows",
+                    parents.len(),
+                    suffix.rows
+                ),
+            ));
+        }
+        suffix.advance(parents)?;
+        let beams = rows / requests;
+        let mut positions = Vec::with_capacity(rows);
+        for w in prompt.offsets.windows(2) {
+            positions.extend(std::iter::repeat_n(w[1] - w[0] + suffix.steps as u32 - 1, beams));
+        }
+        let positions = Tensor::from_u32(&[rows], positions);
+        let config = &self.config;
+        let spec = attention_decode::Spec {
+            heads: config.num_attention_heads,
+            kv_heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+            scale: config.attention_scale(),
+            beams,
+            steps: suffix.steps,
+        };
+        let slab = rows * config.kv_width();
+        let at = (suffix.steps - 1) * slab;
+        let (keys, values, path) = (&mut suffix.k, &mut suffix.v, &suffix.path);
+        self.run(tokens, &positions, None, ws, &mut |layer, l| {
+            keys[layer].copy_at(at, &l.k)?;
+            values[layer].copy_at(at, &l.v)?;
+            attention_decode::forward(
+                &spec,
+                &prompt.offsets,
+                &l.q,
+                &prompt.k[layer],
+                &prompt.v[layer],
+                &keys[layer],
+                &values[layer],
+                path,
+                &mut l.o,
+            )
+        })
+    }
+
+    /// The residual stream that the last pass left, [T, C].
+    pub fn hidden<'a>(&self, ws: &'a Workspace) -> &'a Tensor {
+        let last = if ws.layers.len() == 1 { 0 } else { self.config.num_hidden_layers - 1 };
+        &ws.layers[last].x_out
+    }
+
+    /// ws.normed ← last norm of the rows `rows` of the residual stream: what the head reads.
+    ///
+    /// # Errors
+    /// A row beyond the batch; the operators'.
+    pub fn head_input(&self, rows: &Tensor, ws: &mut Workspace) -> Result<()> {
+        let (r, c) = (rows.len(), self.config.hidden_size);
+        let hidden = {
+            let last = if ws.layers.len() == 1 { 0 } else { self.config.num_hidden_layers - 1 };
+            &ws.layers[last].x_out
+        };
+        ws.rows.resize(&[r, c]);
+        ws.normed.resize(&[r, c]);
+        ws.rstd.resize(&[r]);
+        let gather = embedding::Spec { tokens: r, vocab: hidden.len() / c, width: c };
+        embedding::forward(&gather, hidden, rows, &mut ws.rows)?;
+        let norm = rmsnorm::Spec { rows: r, width: c, eps: self.config.rms_norm_eps };
+        rmsnorm::forward(&norm, &ws.rows, &self.weights.norm, &mut ws.normed, &mut ws.rstd)
+    }
+
+    /// logits [R, V'] ← ws.normed · headᵀ, where `head` is the model's head or some rows of it.
+    ///
+    /// # Errors
+    /// The operator's.
+    pub fn logits(&self, head: &Tensor, ws: &Workspace, logits: &mut Tensor) -> Result<()> {
+        let (rows, c) = (ws.rstd.len(), self.config.hidden_size);
+        let outputs = head.len() / c;
+        logits.resize(&[rows, outputs]);
+        linear::forward(&linear::Spec { rows, inputs: c, outputs }, &ws.normed, head, None, logits)
+    }
+
+    fn check_lengths(&self, segments: &Segments) -> Result<()> {
+        let most = self.config.max_position_embeddings;
+        match segments.q.windows(2).position(|w| (w[1] - w[0]) as usize > most) {
+            None => Ok(()),
+            Some(i) => Err(Error::invalid(
+                "transformer",
+                format!(
+                    "sequence {i} has {} tokens, the model reads at most {most} (max_position_embeddings)",
+                    segments.q[i + 1] - segments.q[i]
+                ),
+            )),
+        }
+    }
+
+    fn run(
+        &self,
+        tokens: &Tensor,
+        positions: &Tensor,
+        dropout: Option<Dropout>,
+        ws: &mut Workspace,
+        attend: &mut dyn FnMut(usize, &mut LayerWorkspace) -> Result<()>,
+    ) -> Result<()> {
+        let config = &self.config;
+        let (t, c) = (tokens.len(), config.hidden_size);
+        let Workspace { x0, layers, branch, .. } = ws;
+        x0.resize(&[t, c]);
+        let spec = embedding::Spec { tokens: t, vocab: config.vocab_size, width: c };
+        embedding::forward(&spec, &self.weights.embedding, tokens, x0)?;
+        if let Some(dropout) = &dropout {
+            dropout.apply(Branch::Embedding, x0)?;
+        }
+        let keep = layers.len() > 1;
+        for (layer, w) in self.weights.layers.iter().enumerate() {
+            let step = Step { config, layer, positions, dropout };
+            let mut attend = |l: &mut LayerWorkspace| attend(layer, l);
+            if keep {
+                let (before, from) = layers.split_at_mut(layer);
+                let x = before.last().map_or(&*x0, |l| &l.x_out);
+                block::forward(&step, w, x, &mut from[0], branch, &mut attend)?;
+            } else {
+                // One layer's worth: its output becomes the next layer's input by a swap.
+                block::forward(&step, w, x0, &mut layers[0], branch, &mut attend)?;
+                if layer + 1 < config.num_hidden_layers {
+                    std::mem::swap(x0, &mut layers[0].x_out);
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,277 @@
+//! A model folder opened for use: histories of items in, ranked items out. What `main.rs recommend`,
+//! the evaluator and an embedding service stand on.
+
+use crate::checkpoint::manifest::{FORMAT, Manifest};
+use crate::decode::BeamSearch;
+use crate::error::{Error, Result};
+use crate::model::{Transformer, folder};
+use crate::ops::trie_softmax::Normalise;
+use crate::sid::{Catalogue, Codes};
+use crate::tensor::DType;
+use crate::text::SidTokens;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// File name of the catalogue in a model folder.
+pub const CATALOGUE: &str = "catalogue.safetensors";
+
+/// How a model wants to be asked; `serving` in the manifest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Serving {
+    /// Tokens of the semantic IDs.
+    pub tokens: SidTokens,
+    /// Most recent items of a history that the model reads.
+    pub max_history: usize,
+    /// Whether items of the history may be recommended again.
+    pub seen_kept: bool,
+    /// Beams of a search unless the caller says otherwise.
+    pub beam: usize,
+}
+
+/// An item, and how likely the model finds it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Recommendation {
+    /// Index in the catalogue.
+    pub item: u32,
+    /// The data set's id.
+    pub id: String,
+    /// Title.
+    pub title: String,
+    /// Semantic ID as text, `<a_1><b_2><c_3>`.
+    pub sid: String,
+    /// Log-probability of the item's semantic ID.
+    pub score: f32,
+}
+
+/// Model, catalogue and token map. Searching needs `&self` alone, so one can serve many threads.
+#[derive(Debug)]
+pub struct Recommender {
+    model: Transformer,
+    catalogue: Catalogue,
+    serving: Serving,
+}
+
+impl Recommender {
+    /// Puts the parts together.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when token map, catalogue and model contradict each other.
+    pub fn new(model: Transformer, catalogue: Catalogue, serving: Serving) -> Result<Recommender> {
+        serving.tokens.check(model.config.vocab_size)?;
+        if serving.tokens.sizes != catalogue.trie().sizes() {
+            return Err(Error::invalid(
+                "catalogue",
+                format!(
+                    "has levels of {:?} codes, the model's tokens say {:?}: it belongs to another model",
+                    catalogue.trie().sizes(),
+                    serving.tokens.sizes
+                ),
+            ));
+        }
+        let longest = 1 + serving.tokens.levels() * (serving.max_history + 1);
+        if serving.max_history == 0 || longest - 1 > model.config.max_position_embeddings {
+            return Err(Error::invalid(
+                "max_history",
+                format!(
+                    "{} items take up to {longest} tokens, the model reads {}",
+                    serving.max_history, model.config.max_position_embeddings
+                ),
+            ));
+        }
+        Ok(Recommender { model, catalogue, serving })
+    }
+
+    /// Opens a model folder: the manifest first, every file against it, then model and catalogue.
+    ///
+    /// # Errors
+    /// The first thing that is missing, damaged or contradictory, named with its file.
+    pub fn open(path: &Path) -> Result<Recommender> {
+        if !path.is_dir() {
+            return Err(Error::format(
+                path,
+                "folder",
+                "does not exist; give the model folder that `sidra sft` or `sidra demo` wrote",
+            ));
+        }
+        let manifest = Manifest::read(path)?;
+        let file = path.join(crate::checkpoint::manifest::FILE);
+        let serving: Serving = serde_json::from_value(manifest.serving)
+            .map_err(|e| Error::format(&file, "key serving", e.to_string()))?;
+        let model = folder::open(path)?;
+        let catalogue = Catalogue::open(&path.join(CATALOGUE))?;
+        Recommender::new(model, catalogue, serving)
+    }
+
+    /// Writes a whole model folder at `path`: beside it first, then in its place by rename, the
+    /// manifest last of all files. What stood there before stays until the new one is whole.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the file; the old folder is in place then. A folder that is not a model
+    /// of ours is never replaced.
+    pub fn save(
+        &self,
+        path: &Path,
+        seed: u64,
+        recipe: serde_json::Value,
+        data: serde_json::Value,
+    ) -> Result<()> {
+        use crate::checkpoint::{atomic, manifest};
+        if path.exists() && !path.join(manifest::FILE).is_file() && !is_empty_folder(path) {
+            return Err(Error::format(
+                path,
+                "folder",
+                "exists and is not a model of sidra; give another name",
+            ));
+        }
+        let fresh = atomic::sibling(path, "new");
+        if fresh.exists() {
+            std::fs::remove_dir_all(&fresh).map_err(Error::io(&fresh))?;
+        }
+        std::fs::create_dir_all(&fresh).map_err(Error::io(&fresh))?;
+        folder::save(&self.model, &fresh, DType::F32)?;
+        self.catalogue.save(&fresh.join(CATALOGUE))?;
+        let json = |name: &str, value: &serde_json::Value| {
+            let text = serde_json::to_string_pretty(value).expect("plain JSON");
+            atomic::write(&fresh.join(name), text.as_bytes())
+        };
+        let tokens = &self.serving.tokens;
+        json("tokenizer.json", &tokens.tokenizer_json())?;
+        json(
+            "tokenizer_config.json",
+            &tokens.tokenizer_config_json(self.model.config.max_position_embeddings),
+        )?;
+        json(
+            "generation_config.json",
+            &serde_json::json!({
+                "bos_token_id": self.model.config.bos_token_id,
+                "eos_token_id": self.model.config.eos_token_id,
+                "pad_token_id": 0,
+                "do_sample": false,
+                "num_beams": self.serving.beam,
+                "max_new_tokens": tokens.levels(),
+                "length_penalty": 0.0,
+            }),
+        )?;
+        let manifest = Manifest {
+            format: FORMAT,
+            sidra: env!("CARGO_PKG_VERSION").into(),
+            seed,
+            recipe,
+            data,
+            serving: serde_json::to_value(&self.serving).expect("plain JSON"),
+            files: Default::default(),
+        };
+        manifest.write(&fresh)?;
+        atomic::replace_folder(&fresh, path)
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Transformer {
+        &self.model
+    }
+
+    /// The items and their IDs.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// How the model wants to be asked.
+    pub fn serving(&self) -> &Serving {
+        &self.serving
+    }
+
+    /// The index of the item with the data set's id `id`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the id.
+    pub fn item(&self, id: &str) -> Result<u32> {
+        self.catalogue.find(id).ok_or_else(|| {
+            Error::invalid(
+                format!("item {id:?}"),
+                format!(
+                    "is not among the catalogue's {} items; ids are those of the data set",
+                    self.catalogue.len()
+                ),
+            )
+        })
+    }
+
+    /// The prompt of a history: BOS, then the IDs of its last `max_history` items.
+    pub fn prompt(&self, history: &[u32]) -> Vec<u32> {
+        let recent = &history[history.len().saturating_sub(self.serving.max_history)..];
+        prompt(&self.serving.tokens, self.catalogue.codes(), recent)
+    }
+
+    /// A search with `width` beams that may be used for many batches.
+    ///
+    /// # Errors
+    /// Those of [`BeamSearch::new`].
+    pub fn search(&self, width: usize) -> Result<BeamSearch<'_>> {
+        BeamSearch::new(
+            &self.model,
+            self.catalogue.trie(),
+            &self.serving.tokens,
+            width,
+            Normalise::Allowed,
+        )
+    }
+
+    /// The `k` most likely next items after a history of item indices, best first, with `beam` beams
+    /// (the model's own number where none is given, and never fewer than k). Items of the history are
+    /// left out where the model's policy says so.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: k of zero or above the catalogue, an unknown item.
+    pub fn recommend(
+        &self,
+        history: &[u32],
+        k: usize,
+        beam: Option<usize>,
+    ) -> Result<Vec<Recommendation>> {
+        let n = self.catalogue.len();
+        if k == 0 || k > n {
+            return Err(Error::invalid(
+                "k",
+                format!("is {k}; it must lie between 1 and the catalogue's {n} items"),
+            ));
+        }
+        if let Some(bad) = history.iter().find(|&&i| i as usize >= n) {
+            return Err(Error::invalid(
+                format!("item {bad}"),
+                format!("is not among the catalogue's {n} items"),
+            ));
+        }
+        let seen = if self.serving.seen_kept { &[] } else { history };
+        let width = beam.unwrap_or(self.serving.beam).max(k + seen.len()).min(n);
+        let beams = self.search(width)?.search(&[self.prompt(history)])?.pop().unwrap_or_default();
+        let trie = self.catalogue.trie();
+        let ranked =
+            beams.iter().flat_map(|b| trie.items(b.leaf).iter().map(|&item| (item, b.score)));
+        Ok(ranked
+            .filter(|(item, _)| !seen.contains(item))
+            .take(k)
+            .map(|(item, score)| Recommendation {
+                item,
+                id: self.catalogue.id(item as usize).to_string(),
+                title: self.catalogue.title(item as usize).to_string(),
+                sid: SidTokens::text(self.catalogue.codes().get(item as usize)),
+                score,
+            })
+            .collect())
+    }
+}
+
+/// BOS and the IDs of `items`, oldest first.
+pub fn prompt(tokens: &SidTokens, codes: &Codes, items: &[u32]) -> Vec<u32> {
+    let mut out = Vec::with_capacity(1 + items.len() * tokens.levels());
+    out.push(tokens.bos);
+    for &item in items {
+        tokens.push(codes.get(item as usize), &mut out);
+    }
+    out
+}
+
+fn is_empty_folder(path: &Path) -> bool {
+    std::fs::read_dir(path).is_ok_and(|mut d| d.next().is_none())
+}

@@ -1,0 +1,73 @@
+//! Trie-masked cross-entropy: the reference's gradient against central differences, the fast path
+//! against the reference.
+
+use engine::Tensor;
+use engine::ops::trie_softmax::loss::{self, LossSpec};
+use engine::sid::{Codes, Trie};
+use engine::testing::{assert_parity, check_gradient, normal, poison, wide};
+
+/// Level 0 allows 3 of 5 codes; under them 1, 2 and 40 of 64.
+fn trie() -> Trie {
+    let mut codes = vec![0, 7, 2, 0, 2, 63];
+    for c in 0..40 {
+        codes.extend([4, c]);
+    }
+    Trie::build(&Codes::new(vec![5, 64], codes).unwrap()).unwrap()
+}
+
+#[test]
+fn reference_gradient() {
+    let trie = trie();
+    for (level, node, code) in [(0, 0, 4), (1, 0, 7), (1, 1, 63), (1, 2, 11)] {
+        let allowed = trie.children(level, node).1;
+        for smoothing in [0.0, 0.2] {
+            let spec = LossSpec { rows: 1, level, vocab: 70, token_base: 3, smoothing };
+            let x = wide(&normal(5, 70, 2.0));
+            let dx = loss::reference(&spec, allowed, code, 1.0, &x).1;
+            check_gradient("logits", &x, &dx, |x| loss::reference(&spec, allowed, code, 1.0, x).0);
+        }
+    }
+}
+
+#[test]
+fn fast_path_equals_the_reference() {
+    let trie = trie();
+    let (nodes, codes): (Vec<u32>, Vec<u32>) =
+        (0..37).map(|i| [(0, 7), (1, 0), (1, 63), (2, i % 40)][i as usize % 4]).unzip();
+    for (smoothing, scale, spread) in [(0.0, 1.0, 1.0), (0.1, 0.03, 20.0)] {
+        let spec = LossSpec { rows: 37, level: 1, vocab: 69, token_base: 5, smoothing };
+        let x = normal(9, 37 * 69, spread);
+        let mut logits = Tensor::from_f32(&[37, 69], x.clone());
+        let mut losses = Tensor::from_f32(&[37], poison(37));
+        loss::cross_entropy(&spec, &trie, &nodes, &codes, scale, &mut logits, &mut losses).unwrap();
+        for row in 0..37 {
+            let (allowed, at) = (trie.children(1, nodes[row]).1, row * 69..(row + 1) * 69);
+            let truth = loss::reference(
+                &spec,
+                allowed,
+                codes[row],
+                f64::from(scale),
+                &wide(&x[at.clone()]),
+            );
+            let plain = loss::reference(&spec, allowed, codes[row], scale, &x[at.clone()]);
+            assert_parity(&logits.f32().unwrap()[at], &truth.1, &plain.1, &(spec, row));
+            assert_parity(&losses.f32().unwrap()[row..=row], &[truth.0], &[plain.0], &(spec, row));
+        }
+    }
+}
+
+#[test]
+fn a_code_that_no_item_has_is_an_error() {
+    let trie = trie();
+    let spec = LossSpec { rows: 1, level: 1, vocab: 64, token_base: 0, smoothing: 0.0 };
+    let (mut logits, mut losses) =
+        (Tensor::from_f32(&[1, 64], vec![0.0; 64]), Tensor::from_f32(&[1], vec![0.0]));
+    let error = loss::cross_entropy(&spec, &trie, &[0], &[8], 1.0, &mut logits, &mut losses)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("8 in row 0 does not follow node 0"), "{error}");
+    let error = loss::cross_entropy(&spec, &trie, &[3], &[8], 1.0, &mut logits, &mut losses)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("the level has 3 nodes"), "{error}");
+}

@@ -1,5 +1,7 @@
 //! All benches in one binary: `cargo bench -- FILTER…`. A case checks one result, then is timed, and
-//! prints ms, GFLOP/s, GB/s and the share of the FMA peak that was measured right beside it.
+//! prints the best and median wall ms and the CPU ms of a call, GFLOP/s and GB/s of the best, and the
+//! share of the FMA peak measured right beside it: by wall time, and by CPU time, which holds on a busy
+//! machine.
 //!
 //! A family is a module here with
 //! ```ignore
@@ -110,7 +112,7 @@ fn run(o: &Options) -> Result<(), String> {
             let mut call = (case.prepare)()?;
             let before = peak(o.threads);
             let timing = measure(o.seconds, &mut call);
-            Ok(Figures::new(work, timing, before.best(peak(o.threads))))
+            Ok(Figures::new(work, timing, before.max(peak(o.threads)), o.threads))
         });
         match figures {
             Err(problem) => {
@@ -118,12 +120,9 @@ fn run(o: &Options) -> Result<(), String> {
                 failed.push(name);
             }
             Ok(figures) => {
-                println!(
-                    "{}",
-                    if o.json { figures.json(&name, o.threads) } else { figures.row(&name) }
-                );
+                println!("{}", if o.json { figures.json(&name) } else { figures.row(&name) });
                 if let Some((path, file)) = &mut file {
-                    writeln!(file, "{}", figures.csv(&name, o.threads))
+                    writeln!(file, "{}", figures.csv(&name))
                         .map_err(|e| format!("{}: {e}", path.display()))?;
                 }
             }

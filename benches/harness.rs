@@ -3,6 +3,7 @@
 
 use engine::cpu::simd::{self, Kernel, Simd};
 use engine::ops::Work;
+use rustix::time::ClockId;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -38,10 +39,14 @@ pub struct Timing {
     pub cpu: f64,
 }
 
-/// CPU time of this process, all threads.
-fn cpu_time() -> Duration {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+fn clock(id: ClockId) -> Duration {
+    let t = rustix::time::clock_gettime(id);
     Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
+}
+
+/// CPU time of this process, all threads. Of another thread's last milliseconds some may be missing.
+fn cpu_time() -> Duration {
+    clock(ClockId::ProcessCPUTime)
 }
 
 /// Samples of at least 2 ms (several calls where one is shorter) until `seconds` have passed.
@@ -59,9 +64,8 @@ pub fn measure(seconds: f64, call: &mut Call) -> Timing {
     }
     wall.sort_by(f64::total_cmp);
     cpu.sort_by(f64::total_cmp);
-    // The lower quartile: a call's least CPU time may have missed work that other threads finished
-    // in the sample before.
-    Timing { best: wall[0], median: wall[wall.len() / 2], cpu: cpu[cpu.len() / 4] }
+    let middle = wall.len() / 2;
+    Timing { best: wall[0], median: wall[middle], cpu: cpu[middle] }
 }
 
 /// Twelve chains of FMAs that depend on nothing but themselves: enough for two units of latency 4.
@@ -82,21 +86,25 @@ impl Kernel for Chains {
     }
 }
 
-/// The f32 FMA peak, FLOP/s of `threads` threads: what the pool's threads do in a second of CPU time,
-/// all running at once, best of eight rounds of about 5 ms. Other programs hardly disturb it.
-pub fn peak(threads: usize) -> f64 {
+/// The f32 FMA peak, FLOP/s: the pool's threads run at once, each by its own CPU clock, so that
+/// other programs hardly disturb it; their sum, best of eight rounds of about 5 ms.
+pub fn peak() -> f64 {
     const LOOPS: usize = 1_000_000;
     let lanes = match simd::level() {
         simd::Level::Avx512 => 16,
         simd::Level::Neon => 4,
         simd::Level::Avx2 | simd::Level::Portable => 8,
     };
-    let flops = (LOOPS * 12 * 2 * lanes * threads) as f64;
-    (0..8).fold(0.0, |best: f64, _| {
-        let start = cpu_time();
-        black_box(rayon::broadcast(|_| simd::run(Chains(LOOPS))));
-        best.max(flops / (cpu_time() - start).as_secs_f64() * threads as f64)
-    })
+    let flops = (LOOPS * 12 * 2 * lanes) as f64;
+    let round = || -> f64 {
+        let rates = rayon::broadcast(|_| {
+            let start = clock(ClockId::ThreadCPUTime);
+            black_box(simd::run(Chains(LOOPS)));
+            flops / (clock(ClockId::ThreadCPUTime) - start).as_secs_f64()
+        });
+        rates.iter().sum()
+    };
+    (0..8).map(|_| round()).fold(0.0, f64::max)
 }
 
 /// What is printed.

@@ -110,9 +110,9 @@ fn run(o: &Options) -> Result<(), String> {
         let figures = pool.install(|| -> Result<Figures, String> {
             let work = case.work;
             let mut call = (case.prepare)()?;
-            let before = peak(o.threads);
+            let before = peak();
             let timing = measure(o.seconds, &mut call);
-            Ok(Figures::new(work, timing, before.max(peak(o.threads)), o.threads))
+            Ok(Figures::new(work, timing, before.max(peak()), o.threads))
         });
         match figures {
             Err(problem) => {

@@ -275,10 +275,10 @@ fn embeddings_for_other_items() {
     bytes.extend([0u8; 99 * 8]);
     fs::write(&path, bytes).unwrap();
     let mut recipe = features::FeaturesRecipe::default();
-    recipe.given.file = Some(path.clone());
+    recipe.given.file = path.clone();
     let told = features::learn(&world, &recipe).unwrap_err().to_string();
     assert!(told.contains("e.npy") && told.contains("99 rows for 100 items"), "{told}");
-    recipe.given.file = Some(dir.path().join("none.npy"));
+    recipe.given.file = dir.path().join("none.npy");
     let told = features::learn(&world, &recipe).unwrap_err().to_string();
     assert!(told.contains("none.npy"), "{told}");
 }

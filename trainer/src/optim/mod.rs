@@ -1,1 +1,7 @@
-//! optim
+//! What turns gradients into weights: AdamW over all tensors, clipping by global norm, schedules.
+
+pub mod adamw;
+pub mod schedule;
+
+pub use adamw::{AdamW, AdamWRecipe};
+pub use schedule::{Decay, Schedule};

@@ -169,8 +169,8 @@ impl Default for CooccurrenceRecipe {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GivenRecipe {
-    /// `.npy` or `.safetensors`, `[items, width]` in the order of the items.
-    pub file: Option<PathBuf>,
+    /// `.npy` or `.safetensors`, `[items, width]` in the order of the items; empty for none.
+    pub file: PathBuf,
     /// Rows are scaled by it.
     pub weight: f32,
     /// Whether rows are scaled to length 1 before their weight.
@@ -179,7 +179,7 @@ pub struct GivenRecipe {
 
 impl Default for GivenRecipe {
     fn default() -> Self {
-        GivenRecipe { file: None, weight: 1.0, normalise: true }
+        GivenRecipe { file: PathBuf::new(), weight: 1.0, normalise: true }
     }
 }
 
@@ -243,9 +243,9 @@ pub fn learn(dataset: &Dataset, recipe: &FeaturesRecipe) -> Result<Features> {
     let n = dataset.items.len();
     let mut blocks: Vec<(&str, f32, bool, usize, Vec<f32>)> = Vec::new();
     let (text, pairs, given) = (&recipe.text, &recipe.cooccurrence, &recipe.given);
-    if let Some(file) = &given.file {
+    if !given.file.as_os_str().is_empty() {
         if given.weight > 0.0 {
-            let found = read(file, n)?;
+            let found = read(&given.file, n)?;
             blocks.push(("given", given.weight, given.normalise, found.width, found.rows));
         }
     } else if text.weight > 0.0 && text.dims > 0 {

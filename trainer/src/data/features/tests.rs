@@ -127,7 +127,7 @@ fn given_embeddings_take_the_place_of_text() {
     let d = shop();
     let values: Vec<f32> = (0..d.items.len() * 3).map(|i| (i % 7) as f32 + 1.0).collect();
     npy(&file, "'<f4'", "False", &format!("({}, 3)", d.items.len()), &floats(&values));
-    let given = GivenRecipe { file: Some(file), weight: 2.0, normalise: true };
+    let given = GivenRecipe { file, weight: 2.0, normalise: true };
     let recipe = FeaturesRecipe { given, ..FeaturesRecipe::default() };
     let f = learn(&d, &recipe).unwrap();
     assert_eq!((f.parts[0].name.as_str(), f.parts[0].width, f.parts.len()), ("given", 3, 2));

@@ -1,0 +1,90 @@
+//! The stack in reverse: from the gradient of the head's input rows down to the embedding table.
+
+use super::block::{self, Scratch};
+use engine::model::block::{Branch, Dropout, Step};
+use engine::model::transformer::Packed;
+use engine::model::{Config, Transformer, Weights, Workspace};
+use engine::ops::{embedding, rmsnorm};
+use engine::{DType, Result, Tensor};
+
+/// Gradients of all weights, and the buffers that the backward works in.
+#[derive(Debug)]
+pub struct Gradients {
+    /// Gradient of each weight, gathered until [`Gradients::clear`].
+    pub weights: Weights,
+    /// Gradient of the head's input, [R, C]: where a loss leaves its result.
+    pub normed: Tensor,
+    rows: Tensor,
+    dx: Tensor,
+    scratch: Scratch,
+}
+
+impl Gradients {
+    /// Zeros for a model of `config`.
+    pub fn new(config: &Config) -> Self {
+        let empty = || Tensor::zeros(&[0], DType::F32);
+        Gradients {
+            weights: Weights::zeros(config),
+            normed: empty(),
+            rows: empty(),
+            dx: empty(),
+            scratch: Scratch::new(),
+        }
+    }
+
+    /// Sets all gradients to zero.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn clear(&mut self) -> Result<()> {
+        self.weights.tensors_mut().try_for_each(Tensor::zero)
+    }
+
+    /// Adds the gradients of one batch: `self.normed` holds the gradient of `ws.normed`, whose rows
+    /// are the rows `rows` ([R] u32, each at most once) of the residual stream. `ws` is the training
+    /// workspace of the forward with the same `batch` and `dropout`.
+    ///
+    /// # Errors
+    /// Those of the operators.
+    pub fn backward(
+        &mut self,
+        model: &Transformer,
+        batch: &Packed,
+        rows: &Tensor,
+        dropout: Option<Dropout>,
+        ws: &Workspace,
+    ) -> Result<()> {
+        let (config, w) = (&model.config, &model.weights);
+        let (t, c, r) = (batch.len(), config.hidden_size, rows.len());
+        let Gradients { weights: g, normed, rows: drows, dx, scratch } = self;
+
+        drows.resize(&[r, c]);
+        let norm = rmsnorm::Spec { rows: r, width: c, eps: config.rms_norm_eps };
+        rmsnorm::backward(&norm, &ws.rows, &w.norm, &ws.rstd, normed, drows, &mut g.norm, false)?;
+        dx.resize(&[t, c]);
+        dx.zero()?;
+        embedding::backward(&embedding::Spec { tokens: r, vocab: t, width: c }, rows, drows, dx)?;
+
+        let spec = model.attention_spec();
+        for layer in (0..config.num_hidden_layers).rev() {
+            let step = Step { config, layer, positions: &batch.positions, dropout };
+            let x = if layer == 0 { &ws.x0 } else { &ws.layers[layer - 1].x_out };
+            block::backward(
+                &step,
+                &w.layers[layer],
+                x,
+                &ws.layers[layer],
+                &batch.segments,
+                &spec,
+                dx,
+                &mut g.layers[layer],
+                scratch,
+            )?;
+        }
+        if let Some(dropout) = &dropout {
+            dropout.apply(Branch::Embedding, dx)?;
+        }
+        let spec = embedding::Spec { tokens: t, vocab: config.vocab_size, width: c };
+        embedding::backward(&spec, &batch.tokens, dx, &mut g.embedding)
+    }
+}

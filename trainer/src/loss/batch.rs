@@ -1,0 +1,60 @@
+//! Training samples packed end to end, and which of their rows carry a label.
+
+use engine::Tensor;
+use engine::model::transformer::Packed;
+
+/// One training sequence: tokens, and which of them are learned (the first never is).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// Tokens, first to last.
+    pub tokens: Vec<u32>,
+    /// First token that carries loss; every later one does too.
+    pub learn_from: usize,
+}
+
+/// Packed sequences and, at some of their rows, the token that comes next.
+#[derive(Debug)]
+pub struct Batch {
+    /// The sequences without their last tokens, which nobody reads.
+    pub packed: Packed,
+    /// Rows that carry a label, ascending, [R] u32.
+    pub rows: Tensor,
+    /// Their labels, [R] u32.
+    pub labels: Tensor,
+}
+
+impl Batch {
+    /// Packs samples: row i of a sequence is labelled with its token i + 1, where that is learned.
+    pub fn new(samples: &[Sample]) -> Batch {
+        let inputs: Vec<&[u32]> =
+            samples.iter().map(|s| &s.tokens[..s.tokens.len().saturating_sub(1)]).collect();
+        let (mut rows, mut labels, mut at) = (Vec::new(), Vec::new(), 0u32);
+        for (sample, input) in samples.iter().zip(&inputs) {
+            for i in sample.learn_from.max(1)..sample.tokens.len() {
+                rows.push(at + i as u32 - 1);
+                labels.push(sample.tokens[i]);
+            }
+            at += input.len() as u32;
+        }
+        Batch {
+            packed: Packed::new(&inputs),
+            rows: Tensor::from_u32(&[rows.len()], rows),
+            labels: Tensor::from_u32(&[labels.len()], labels),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_stand_one_token_ahead_within_their_sample() {
+        let sample = |tokens: &[u32], learn_from| Sample { tokens: tokens.to_vec(), learn_from };
+        let b = Batch::new(&[sample(&[1, 5, 6], 1), sample(&[1], 1), sample(&[1, 7, 8, 9], 3)]);
+        assert_eq!(b.packed.tokens.u32().unwrap(), [1, 5, 1, 7, 8]);
+        assert_eq!(b.packed.positions.u32().unwrap(), [0, 1, 0, 1, 2]);
+        assert_eq!(b.rows.u32().unwrap(), [0, 1, 4]);
+        assert_eq!(b.labels.u32().unwrap(), [5, 6, 9]);
+    }
+}

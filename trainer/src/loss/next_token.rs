@@ -1,0 +1,53 @@
+//! Next-token cross-entropy over the whole vocabulary; rows × vocabulary never stands in memory
+//! (`engine::ops::cross_entropy`).
+
+use super::{Batch, Loss};
+use engine::model::Transformer;
+use engine::ops::cross_entropy;
+use engine::{DType, Result, Tensor};
+
+/// The loss and its buffer.
+#[derive(Debug)]
+pub struct NextToken {
+    smoothing: f32,
+    loss: Tensor,
+}
+
+impl NextToken {
+    /// With label smoothing `smoothing` in [0, 1).
+    pub fn new(smoothing: f32) -> Self {
+        NextToken { smoothing, loss: Tensor::zeros(&[0], DType::F32) }
+    }
+}
+
+impl Loss for NextToken {
+    fn at_head(
+        &mut self,
+        model: &Transformer,
+        batch: &Batch,
+        scale: f32,
+        normed: &Tensor,
+        dnormed: &mut Tensor,
+        dhead: &mut Tensor,
+    ) -> Result<f64> {
+        let spec = cross_entropy::Spec {
+            rows: batch.rows.len(),
+            width: model.config.hidden_size,
+            vocab: model.config.vocab_size,
+            smoothing: self.smoothing,
+        };
+        self.loss.resize(&[spec.rows]);
+        let head = model.weights.head();
+        cross_entropy::forward_backward(
+            &spec,
+            normed,
+            head,
+            &batch.labels,
+            scale,
+            &mut self.loss,
+            dnormed,
+            dhead,
+        )?;
+        Ok(self.loss.f32()?.iter().map(|&l| f64::from(l)).sum())
+    }
+}

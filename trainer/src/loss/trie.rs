@@ -1,0 +1,145 @@
+//! Next-code cross-entropy over what the trie allows: trained as it is decoded. At every label the
+//! softmax runs over the children of the label's prefix alone, so no capacity goes into learning
+//! which IDs exist, and a code without alternatives costs nothing.
+
+use super::{Batch, Loss};
+use engine::model::Transformer;
+use engine::ops::trie_softmax::loss::{self, LossSpec};
+use engine::ops::{embedding, linear};
+use engine::sid::Trie;
+use engine::text::SidTokens;
+use engine::{DType, Error, Result, Tensor};
+
+/// The loss and its buffers.
+#[derive(Debug)]
+pub struct TrieLoss<'a> {
+    trie: &'a Trie,
+    tokens: &'a SidTokens,
+    smoothing: f32,
+    x: Tensor,
+    dx: Tensor,
+    w: Tensor,
+    dw: Tensor,
+    logits: Tensor,
+    loss: Tensor,
+}
+
+/// The labels that stand at one level.
+#[derive(Debug, Default)]
+struct Level {
+    rows: Vec<u32>,
+    nodes: Vec<u32>,
+    codes: Vec<u32>,
+}
+
+impl<'a> TrieLoss<'a> {
+    /// Over the IDs of `trie`, written with `tokens`; `smoothing` in [0, 1) goes to allowed codes.
+    pub fn new(trie: &'a Trie, tokens: &'a SidTokens, smoothing: f32) -> Self {
+        let empty = || Tensor::zeros(&[0], DType::F32);
+        TrieLoss {
+            trie,
+            tokens,
+            smoothing,
+            x: empty(),
+            dx: empty(),
+            w: empty(),
+            dw: empty(),
+            logits: empty(),
+            loss: empty(),
+        }
+    }
+
+    /// Sorts the labels by level and finds each one's place in the trie: a label at level 0 stands
+    /// at the root, a later one below the label before it.
+    fn levels(&self, labels: &[u32]) -> Result<Vec<Level>> {
+        let mut levels: Vec<Level> = (0..self.trie.levels()).map(|_| Level::default()).collect();
+        let (mut node, mut next) = (self.trie.root(), 0);
+        for (row, &label) in labels.iter().enumerate() {
+            let wrong = |why: &str| {
+                Error::invalid("trie loss", format!("label {row} is token {label}, {why}"))
+            };
+            let level = (0..self.tokens.levels())
+                .find(|&l| {
+                    label
+                        .checked_sub(self.tokens.bases[l])
+                        .is_some_and(|c| c < self.tokens.sizes[l])
+                })
+                .ok_or_else(|| wrong("no code of a semantic ID"))?;
+            if level == 0 {
+                node = self.trie.root();
+            } else if level != next {
+                return Err(wrong("which does not continue the ID before it"));
+            }
+            let code = label - self.tokens.bases[level];
+            let at = &mut levels[level];
+            at.rows.push(row as u32);
+            at.nodes.push(node);
+            at.codes.push(code);
+            node = self
+                .trie
+                .child(level, node, code)
+                .ok_or_else(|| wrong("which no item's ID has there"))?;
+            next = level + 1;
+        }
+        Ok(levels)
+    }
+}
+
+impl Loss for TrieLoss<'_> {
+    fn at_head(
+        &mut self,
+        model: &Transformer,
+        batch: &Batch,
+        scale: f32,
+        normed: &Tensor,
+        dnormed: &mut Tensor,
+        dhead: &mut Tensor,
+    ) -> Result<f64> {
+        let (c, vocab) = (model.config.hidden_size, model.config.vocab_size);
+        let all = batch.rows.len();
+        dnormed.zero()?;
+        let mut total = 0.0;
+        for (level, at) in self.levels(batch.labels.u32()?)?.into_iter().enumerate() {
+            let (rows, size, base) =
+                (at.rows.len(), self.tokens.sizes[level] as usize, self.tokens.bases[level]);
+            if rows == 0 {
+                continue;
+            }
+            // This level's rows of the head's input, and its tokens' rows of the head.
+            let picked = Tensor::from_u32(&[rows], at.rows);
+            let codes = Tensor::from_u32(&[size], (base..base + size as u32).collect());
+            let pick = embedding::Spec { tokens: rows, vocab: all, width: c };
+            let table = embedding::Spec { tokens: size, vocab, width: c };
+            self.x.resize(&[rows, c]);
+            self.dx.resize(&[rows, c]);
+            self.w.resize(&[size, c]);
+            self.dw.resize(&[size, c]);
+            self.logits.resize(&[rows, size]);
+            self.loss.resize(&[rows]);
+            embedding::forward(&pick, normed, &picked, &mut self.x)?;
+            embedding::forward(&table, model.weights.head(), &codes, &mut self.w)?;
+
+            let head = linear::Spec { rows, inputs: c, outputs: size };
+            linear::forward(&head, &self.x, &self.w, None, &mut self.logits)?;
+            let spec =
+                LossSpec { rows, level, vocab: size, token_base: 0, smoothing: self.smoothing };
+            loss::cross_entropy(
+                &spec,
+                self.trie,
+                &at.nodes,
+                &at.codes,
+                scale,
+                &mut self.logits,
+                &mut self.loss,
+            )?;
+            total += self.loss.f32()?.iter().map(|&l| f64::from(l)).sum::<f64>();
+
+            linear::backward_input(&head, &self.logits, &self.w, &mut self.dx, false)?;
+            self.dw.zero()?;
+            linear::backward_weight(&head, &self.logits, &self.x, &mut self.dw)?;
+            embedding::backward(&pick, &picked, &self.dx, dnormed)?;
+            embedding::backward(&table, &codes, &self.dw, dhead)?;
+        }
+        Ok(total)
+    }
+}

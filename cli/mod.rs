@@ -1,0 +1,160 @@
+//! Flags, exit codes and what all commands share. Standard output carries a command's result (with
+//! `--json` one object and nothing else); bars, notes and errors go to standard error.
+
+mod demo;
+mod doctor;
+mod evaluate;
+mod import;
+mod progress;
+mod quantize;
+mod recommend;
+mod report;
+mod sft;
+mod stages;
+
+use clap::{Args, Parser, Subcommand};
+use engine::Device;
+use progress::Progress;
+use serde_json::{Value, json};
+use std::process::ExitCode;
+use trainer::{Error, Result};
+
+/// Semantic-ID generative recommendation, from data to recommendations, in one program.
+#[derive(Debug, Parser)]
+#[command(name = "sidra", version, propagate_version = true, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Common options")]
+pub struct Common {
+    /// Print one JSON object on standard output, and nothing else there
+    #[arg(long, global = true)]
+    json: bool,
+    /// Where to compute: auto, cpu, cuda or cuda:N
+    #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
+    device: String,
+    /// Seed of everything random; over the recipe's
+    #[arg(long, global = true, value_name = "N")]
+    seed: Option<u64>,
+    /// Threads; as many as there are cores unless given. The results do not depend on it
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<usize>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The whole road on the built-in world or a data set: IDs, training, evaluation, a report
+    Demo(demo::Flags),
+    /// Read a data set in one of the known formats and write it as a data-set folder
+    Import(import::Flags),
+    /// Learn semantic IDs for the items of a data set and print their quality
+    Quantize(quantize::Flags),
+    /// Train a model from a recipe
+    Sft(sft::Flags),
+    /// Rank the whole catalogue for every test row, beside baselines
+    Evaluate(evaluate::Flags),
+    /// Recommend items after a history
+    Recommend(recommend::Flags),
+    /// Say what this machine offers and what this build can use
+    Doctor(doctor::Flags),
+}
+
+/// What a command hands back: text for people, an object for programs.
+pub struct Answer {
+    text: String,
+    json: Value,
+}
+
+/// What the commands get besides their own flags.
+pub struct Context {
+    common: Common,
+    device: Device,
+    progress: Progress,
+}
+
+impl Context {
+    /// The seed: from the command line, or `default`.
+    fn seed(&self, default: u64) -> u64 {
+        self.common.seed.unwrap_or(default)
+    }
+
+    /// Fails when Ctrl-C was pressed: asked between stages.
+    fn check_stop(&self) -> Result<()> {
+        use trainer::observe::Observer;
+        if self.progress.stop() { Err(engine::Error::Interrupted.into()) } else { Ok(()) }
+    }
+}
+
+/// Runs a command and turns its outcome into output and exit code: 0 done, 1 failed, 2 used wrongly,
+/// 3 CUDA asked for and not to be had.
+pub fn run(arguments: Arguments) -> ExitCode {
+    let json = arguments.common.json;
+    match dispatch(arguments) {
+        Ok(answer) => {
+            if json {
+                println!("{}", serde_json::to_string_pretty(&answer.json).expect("plain JSON"));
+            } else {
+                print!("{}", answer.text);
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let code = exit_code(&error);
+            eprintln!("sidra: {error}");
+            if json {
+                println!("{}", json!({"error": error.to_string(), "exit_code": code}));
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments) -> Result<Answer> {
+    let Arguments { command, common } = arguments;
+    if let Some(threads) = common.threads {
+        trainer::recipe::within("--threads", threads, 1, 4096)?;
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .map_err(|e| Error::usage("--threads", e.to_string()))?;
+    }
+    let progress = Progress::new()?;
+    let device = choose_device(&common, &progress)?;
+    let context = Context { common, device, progress };
+    match command {
+        Command::Demo(flags) => demo::run(flags, &context),
+        Command::Import(flags) => import::run(flags, &context),
+        Command::Quantize(flags) => quantize::run(flags, &context),
+        Command::Sft(flags) => sft::run(flags, &context),
+        Command::Evaluate(flags) => evaluate::run(flags, &context),
+        Command::Recommend(flags) => recommend::run(flags, &context),
+        Command::Doctor(flags) => doctor::run(flags, &context),
+    }
+}
+
+/// The device of the whole command; `auto` says what it falls back to and why.
+fn choose_device(common: &Common, progress: &Progress) -> Result<Device> {
+    use trainer::observe::Observer;
+    let (device, note) = engine::device::choose(&common.device).map_err(|e| match e {
+        engine::Error::Invalid { problem, .. } => Error::usage("--device", problem),
+        other => other.into(),
+    })?;
+    if let Some(note) = note {
+        progress.note(&note);
+    }
+    Ok(device)
+}
+
+fn exit_code(error: &Error) -> u8 {
+    match error {
+        Error::Usage { .. } => 2,
+        Error::Engine(e) if engine::device::is_device_error(e) => 3,
+        _ => 1,
+    }
+}

@@ -1,0 +1,77 @@
+//! What several commands do alike: timing stages, describing data, choosing the recipe.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::time::Instant;
+use trainer::data::Dataset;
+
+/// Seconds and memory of a stage.
+#[derive(Debug, Clone, Serialize)]
+pub struct Stage {
+    /// What was done.
+    pub name: String,
+    /// Wall time.
+    pub seconds: f64,
+    /// Most memory that the process had held by then, where the system says it.
+    pub peak_rss_bytes: Option<u64>,
+}
+
+/// Measures stages one after another.
+#[derive(Debug, Default)]
+pub struct Stages(pub Vec<Stage>);
+
+impl Stages {
+    /// Runs `stage` and notes what it took.
+    pub fn run<T, E>(&mut self, name: &str, stage: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let began = Instant::now();
+        let out = stage()?;
+        let seconds = began.elapsed().as_secs_f64();
+        self.0.push(Stage {
+            name: name.into(),
+            seconds,
+            peak_rss_bytes: super::progress::peak_rss_bytes(),
+        });
+        Ok(out)
+    }
+
+    /// The table for people.
+    pub fn table(&self) -> String {
+        let mut text = String::new();
+        for s in &self.0 {
+            let memory = s
+                .peak_rss_bytes
+                .map_or("–".into(), |b| format!("{:.0} MiB", b as f64 / 1_048_576.0));
+            let _ = writeln!(text, "{:<14}{:>8.1} s   peak {memory}", s.name, s.seconds);
+        }
+        let total: f64 = self.0.iter().map(|s| s.seconds).sum();
+        let _ = writeln!(text, "{:<14}{total:>8.1} s", "together");
+        text
+    }
+}
+
+/// A data set in a few lines, and as an object.
+pub fn describe(data: &Dataset) -> (String, Value) {
+    let s = data.statistics();
+    let text = format!(
+        "{}: {} users, {} items, {} interactions (mean sequence {:.2})\n\
+         rows: {} train, {} valid, {} test · split: {}\n\
+         {} items never occur in training; they are {:.1} % of test targets\n",
+        data.name,
+        s.users,
+        s.items,
+        s.interactions,
+        s.mean_length,
+        s.train_rows,
+        s.valid_rows,
+        s.test_rows,
+        data.split_rule,
+        s.cold_items,
+        100.0 * s.cold_test_share,
+    );
+    let json = json!({
+        "name": data.name, "source": data.source, "statistics": s, "split_rule": data.split_rule,
+        "max_history": data.max_history, "seen_kept": data.seen_kept, "blake3": data.digest(),
+    });
+    (text, json)
+}

@@ -13,9 +13,9 @@ const ITEMS: &str = r#"{"0": {"title": "Ay"}, "1": {"title": "Be"}, "2": {"title
 /// A sound folder in MiniOneRec's layout: user A1 takes items 0 1 0 2 1, user A2 takes 2 2.
 fn minionerec() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
-    put(&dir, "train/Toy_5_1-2.csv", &format!("{HEADER}A1,\"[0]\",1\nA1,\"[0, 1]\",0\n"));
-    put(&dir, "valid/Toy_5_1-2.csv", &format!("{HEADER}A1,\"[0, 1, 0]\",2\nA2,[2],2\n"));
-    put(&dir, "test/Toy_5_1-2.csv", &format!("{HEADER}A1,\"[0, 1, 0, 2]\",1\n"));
+    put(&dir, "train/Toy_5_1-2.csv", format!("{HEADER}A1,\"[0]\",1\nA1,\"[0, 1]\",0\n"));
+    put(&dir, "valid/Toy_5_1-2.csv", format!("{HEADER}A1,\"[0, 1, 0]\",2\nA2,[2],2\n"));
+    put(&dir, "test/Toy_5_1-2.csv", format!("{HEADER}A1,\"[0, 1, 0, 2]\",1\n"));
     put(&dir, "index/Toy.item.json", ITEMS);
     dir
 }
@@ -26,7 +26,7 @@ const TRAIN: &str = "train/Toy_5_1-2.csv";
 fn sequences() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     put(&dir, "Toy.txt", "1 1 2 3\n2 3 2 1\n");
-    put(&dir, "Toy.item.json", &ITEMS.replace("\"0\"", "\"3\""));
+    put(&dir, "Toy.item.json", ITEMS.replace("\"0\"", "\"3\""));
     dir
 }
 

@@ -155,7 +155,7 @@ fn a_contradictory_index_is_refused() {
     for (text, parts) in cases {
         index_refused(text.as_bytes(), parts);
     }
-    let nine = format!("{{\"1\": [{}]}}", vec!["\"<a_1>\""; 9].join(", "));
+    let nine = format!("{{\"1\": [{}]}}", ["\"<a_1>\""; 9].join(", "));
     index_refused(nine.as_bytes(), &["9 tokens", "8"]);
     index_refused(b"{\"1\": [\"<a_\xff>\"]}", &["line 1"]);
     index_refused(&[0x1f, 0x8b, 8, 0], &["UTF-8"]); // gzip by another name

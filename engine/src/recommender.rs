@@ -104,7 +104,7 @@ impl Recommender {
     }
 
     /// Writes a whole model folder at `path`: beside it first, then in its place by rename, the
-    /// manifest last of all files. What stood there before stays until the new one is whole.
+    /// manifest last of all files, weights in `dtype`. What stood there before stays until the new one is whole.
     ///
     /// # Errors
     /// [`Error::Io`] naming the file; the old folder is in place then. A folder that is not a model
@@ -112,6 +112,7 @@ impl Recommender {
     pub fn save(
         &self,
         path: &Path,
+        dtype: DType,
         seed: u64,
         recipe: serde_json::Value,
         data: serde_json::Value,
@@ -129,7 +130,7 @@ impl Recommender {
             std::fs::remove_dir_all(&fresh).map_err(Error::io(&fresh))?;
         }
         std::fs::create_dir_all(&fresh).map_err(Error::io(&fresh))?;
-        folder::save(&self.model, &fresh, DType::F32)?;
+        folder::save(&self.model, &fresh, dtype)?;
         self.catalogue.save(&fresh.join(CATALOGUE))?;
         let json = |name: &str, value: &serde_json::Value| {
             let text = serde_json::to_string_pretty(value).expect("plain JSON");

@@ -167,10 +167,7 @@ fn every_architecture_against_finite_differences_in_f64() {
             .map(|t| t.f32().unwrap().iter().map(|&x| f64::from(x)).collect())
             .collect();
         let truth = reference_loss(&config, &w, &batch, &spec);
-        assert!(
-            (loss - truth).abs() < 1e-5 * truth,
-            "{architecture:?}: loss {loss}, reference {truth}"
-        );
+        approx::assert_relative_eq!(loss, truth, max_relative = 1e-5);
 
         // Every tensor on its own, along a random direction.
         for (i, slot) in slots(&config).iter().enumerate() {

@@ -71,8 +71,15 @@ pub fn train(
     let mut best: Option<Recommender> = None;
     let mut keep = |model: &Transformer| -> Result<()> {
         let recommender = Recommender::new(model.clone(), catalogue.clone(), serving.clone())?;
-        recommender.save(out, recipe.seed, resolved.clone(), about.clone())?;
-        best = Some(recommender);
+        recommender.save(
+            out,
+            recipe.model.dtype.into(),
+            recipe.seed,
+            resolved.clone(),
+            about.clone(),
+        )?;
+        // What is used from here on is what was stored: bf16 rounds.
+        best = Some(Recommender::open(out)?);
         Ok(())
     };
     let plan = Plan {

@@ -8,6 +8,7 @@ use crate::loss::{self, Batch, Loss, NextToken, Sample, TrieLoss};
 use crate::observe::Observer;
 use crate::optim::{AdamW, AdamWRecipe, Decay, Schedule};
 use crate::recipe::within;
+use engine::DType;
 use engine::cpu::random::Stream;
 use engine::model::block::Dropout;
 use engine::model::{Architecture, Config, Transformer, Weights, Workspace};
@@ -39,6 +40,27 @@ pub struct ModelRecipe {
     pub rope_theta: f64,
     /// Standard deviation of the initial matrices.
     pub init_std: f64,
+    /// Type in which the finished weights are stored: `f32` or `bf16`. Training computes in f32.
+    pub dtype: Stored,
+}
+
+/// Type of stored weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stored {
+    /// Every bit that training left.
+    F32,
+    /// Half the size, rounded to nearest.
+    Bf16,
+}
+
+impl From<Stored> for DType {
+    fn from(stored: Stored) -> DType {
+        match stored {
+            Stored::F32 => DType::F32,
+            Stored::Bf16 => DType::Bf16,
+        }
+    }
 }
 
 impl Default for ModelRecipe {
@@ -54,6 +76,7 @@ impl Default for ModelRecipe {
             context: 256,
             rope_theta: 10_000.0,
             init_std: 0.02,
+            dtype: Stored::F32,
         }
     }
 }

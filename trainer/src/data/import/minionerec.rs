@@ -12,7 +12,7 @@
 
 use super::super::files::{self, Pairs};
 use super::super::{Dataset, Interaction, Item, Protocol, Row, Split, User};
-use super::{choose, compose, literal, stem_fits};
+use super::{choose, compose, literal, plain, stem_fits};
 use crate::{Error, Result};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -132,16 +132,16 @@ fn read_items(path: &Path) -> Result<Vec<Item>> {
         .map(|(id, raw)| {
             let mut attributes = Vec::new();
             let mut add = |name: &str, value: Option<String>| {
-                let value = value.unwrap_or_default().trim().to_string();
+                let value = plain(&value.unwrap_or_default());
                 if !value.is_empty() {
                     attributes.push((name.to_string(), value));
                 }
             };
             add("brand", raw.brand);
             add("categories", raw.categories.map(StringOrList::flat));
-            let title = raw.title.unwrap_or_default().trim().to_string();
+            let title = plain(&raw.title.unwrap_or_default());
             let title = if title.is_empty() { format!("item {id}") } else { title };
-            let description = raw.description.map(StringOrList::flat).unwrap_or_default();
+            let description = plain(&raw.description.map(StringOrList::flat).unwrap_or_default());
             let text = compose(&title, &attributes, &description);
             Item { id, title, text, attributes }
         })
@@ -162,7 +162,7 @@ fn read_info(path: &Path) -> Result<Vec<Item>> {
             );
             return Err(Error::format(path, format!("line {}", n + 1), problem));
         };
-        let (id, title) = (id.trim().to_string(), title.trim().to_string());
+        let (id, title) = (id.trim().to_string(), plain(title));
         items.push(Item { id, text: title.clone(), title, attributes: Vec::new() });
     }
     sort_by_number(&mut items);

@@ -135,6 +135,12 @@ fn stem_fits(long: &str, short: &str) -> bool {
     long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with(['_', '.']))
 }
 
+/// A text as people read it: trimmed, HTML's entities (`&ndash;`, `&amp;`) as the characters they stand
+/// for; shops' files are full of them.
+pub(crate) fn plain(text: &str) -> String {
+    html_escape::decode_html_entities(text.trim()).trim().to_string()
+}
+
 /// Title, then the attributes for people, then the description: an item's whole text.
 pub(crate) fn compose(title: &str, attributes: &[(String, String)], description: &str) -> String {
     let mut text = title.trim().to_string();

@@ -4,7 +4,7 @@
 
 use super::super::files::{self, Pairs};
 use super::super::{Dataset, Interaction, Item, Protocol, Split, User};
-use super::{choose, compose};
+use super::{choose, compose, plain};
 use crate::{Error, Result};
 use serde::Deserialize;
 use std::collections::HashSet;
@@ -123,7 +123,7 @@ fn read_items(path: &Path) -> Result<Vec<Item>> {
 }
 
 fn item(number: usize, raw: RawItem) -> Item {
-    let words = |s: Option<String>| s.unwrap_or_default().trim().to_string();
+    let words = |s: Option<String>| plain(&s.unwrap_or_default());
     let mut attributes: Vec<(String, String)> = Vec::new();
     let mut add = |name: &str, value: &str| {
         if !value.is_empty() {

@@ -24,7 +24,7 @@ pub struct Report {
     pub facts: Vec<(String, String)>,
     /// The stages in the order they ran.
     pub stages: Vec<Stage>,
-    /// Loss by step: one curve each for training, validation, ….
+    /// Loss by epoch: one curve each for training, validation, ….
     pub curves: Vec<Curve>,
     /// The final model beside baselines.
     pub evaluation: Option<Evaluation>,
@@ -45,12 +45,12 @@ pub struct Stage {
     pub peak_rss_bytes: u64,
 }
 
-/// A curve over steps.
+/// A curve over epochs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
     /// `train`, `valid`, ….
     pub name: String,
-    /// (step, value), ascending by step; values that are not finite are left out.
+    /// (epoch, value), ascending by epoch; values that are not finite are left out.
     pub points: Vec<(f64, f64)>,
 }
 

@@ -214,7 +214,7 @@ pub fn curves(curves: &[Curve]) -> String {
         return String::new();
     }
     format!(
-        "<section><h2>Loss</h2><p class=\"note\">By step of the optimiser.</p>{}</section>",
+        "<section><h2>Loss</h2><p class=\"note\">By epoch.</p>{}</section>",
         draw::lines(&lines)
     )
 }

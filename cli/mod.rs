@@ -125,7 +125,9 @@ fn dispatch(arguments: Arguments) -> Result<Answer> {
             .map_err(|e| Error::usage("--threads", e.to_string()))?;
     }
     let progress = Progress::new()?;
-    let device = choose_device(&common, &progress)?;
+    // A command that computes nothing has nothing to say about the device.
+    let computes = !matches!(command, Command::Import(_) | Command::Doctor(_));
+    let device = choose_device(&common, computes.then_some(&progress))?;
     let context = Context { common, device, progress };
     match command {
         Command::Demo(flags) => demo::run(flags, &context),
@@ -139,13 +141,13 @@ fn dispatch(arguments: Arguments) -> Result<Answer> {
 }
 
 /// The device of the whole command; `auto` says what it falls back to and why.
-fn choose_device(common: &Common, progress: &Progress) -> Result<Device> {
+fn choose_device(common: &Common, progress: Option<&Progress>) -> Result<Device> {
     use trainer::observe::Observer;
     let (device, note) = engine::device::choose(&common.device).map_err(|e| match e {
         engine::Error::Invalid { problem, .. } => Error::usage("--device", problem),
         other => other.into(),
     })?;
-    if let Some(note) = note {
+    if let (Some(note), Some(progress)) = (note, progress) {
         progress.note(&note);
     }
     Ok(device)

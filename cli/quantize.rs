@@ -1,6 +1,6 @@
 //! `sidra quantize`: items → semantic IDs, with their quality.
 
-use super::stages::describe;
+use super::stages::{RecipeFlags, describe, explained};
 use super::{Answer, Context};
 use clap::Args;
 use serde_json::json;
@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use trainer::data::Dataset;
 use trainer::pipeline;
 use trainer::quantize::index_json;
-use trainer::recipe::Resolved;
 use trainer::{Error, Result};
 
 /// Flags of `quantize`.
@@ -16,27 +15,17 @@ use trainer::{Error, Result};
 pub struct Flags {
     /// Data set: a folder of ours, or any that `import` knows
     data: PathBuf,
-    /// Recipe (TOML); its [features] and [quantize] count here
-    recipe: Option<PathBuf>,
-    /// Recipe keys, as quantize.codewords=128
-    #[arg(value_name = "KEY=VALUE")]
-    overrides: Vec<String>,
+    #[command(flatten)]
+    recipe: RecipeFlags,
     /// Folder for catalogue.safetensors and index.json; nothing is written without it
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Print every recipe key, its value and where it came from, and stop
-    #[arg(long)]
-    explain: bool,
 }
 
-pub fn run(mut flags: Flags, context: &Context) -> Result<Answer> {
-    // `sidra quantize DATA key=value` needs no recipe.
-    if let Some(first) = flags.recipe.take_if(|r| r.to_string_lossy().contains('=')) {
-        flags.overrides.insert(0, first.to_string_lossy().into_owned());
-    }
-    let resolved = Resolved::read(flags.recipe.as_deref(), &flags.overrides)?;
-    if flags.explain {
-        return Ok(Answer { text: resolved.explain(), json: json!(resolved.recipe) });
+pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
+    let resolved = flags.recipe.resolve()?;
+    if flags.recipe.explain {
+        return Ok(explained(&resolved));
     }
     let mut recipe = resolved.recipe;
     recipe.seed = context.seed(recipe.seed);

@@ -1,6 +1,6 @@
 //! `sidra sft`: a recipe becomes a trained model in a run folder.
 
-use super::stages::Stages;
+use super::stages::{RecipeFlags, Stages, explained};
 use super::{Answer, Context};
 use clap::Args;
 use engine::checkpoint::atomic;
@@ -8,30 +8,21 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use trainer::data::Dataset;
 use trainer::pipeline;
-use trainer::recipe::{Recipe, Resolved};
+use trainer::recipe::Recipe;
 use trainer::sft::History;
 use trainer::{Error, Result};
 
 /// Flags of `sft`.
 #[derive(Debug, Args)]
 pub struct Flags {
-    /// Recipe (TOML); left out, every key has its default
-    recipe: Option<PathBuf>,
-    /// Recipe keys, as train.epochs=20
-    #[arg(value_name = "KEY=VALUE")]
-    overrides: Vec<String>,
-    /// Print every recipe key, its value and where it came from, and stop
-    #[arg(long)]
-    explain: bool,
+    #[command(flatten)]
+    recipe: RecipeFlags,
 }
 
-pub fn run(mut flags: Flags, context: &Context) -> Result<Answer> {
-    if let Some(first) = flags.recipe.take_if(|r| r.to_string_lossy().contains('=')) {
-        flags.overrides.insert(0, first.to_string_lossy().into_owned());
-    }
-    let resolved = Resolved::read(flags.recipe.as_deref(), &flags.overrides)?;
-    if flags.explain {
-        return Ok(Answer { text: resolved.explain(), json: json!(resolved.recipe) });
+pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
+    let resolved = flags.recipe.resolve()?;
+    if flags.recipe.explain {
+        return Ok(explained(&resolved));
     }
     let mut recipe = resolved.recipe;
     recipe.seed = context.seed(recipe.seed);

@@ -1,10 +1,45 @@
 //! What several commands do alike: timing stages, describing data, choosing the recipe.
 
+use super::Answer;
+use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::time::Instant;
 use trainer::data::Dataset;
+use trainer::recipe::Resolved;
+
+/// A recipe on the command line.
+#[derive(Debug, Args)]
+pub struct RecipeFlags {
+    /// Recipe (TOML); left out, every key has its default
+    recipe: Option<PathBuf>,
+    /// Recipe keys, as train.epochs=20 or quantize.codewords=128
+    #[arg(value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Print every recipe key, its value and where it came from, and stop
+    #[arg(long)]
+    pub explain: bool,
+}
+
+impl RecipeFlags {
+    /// The recipe with its sources. A first word that is a `key=value` is no file.
+    pub fn resolve(&self) -> trainer::Result<Resolved> {
+        let mut overrides = self.overrides.clone();
+        let mut file = self.recipe.as_deref();
+        if let Some(first) = file.and_then(|f| f.to_str()).filter(|f| f.contains('=')) {
+            overrides.insert(0, first.into());
+            file = None;
+        }
+        Resolved::read(file, &overrides)
+    }
+}
+
+/// The answer of `--explain`.
+pub fn explained(resolved: &Resolved) -> Answer {
+    Answer { text: resolved.explain(), json: json!(resolved.recipe) }
+}
 
 /// Seconds and memory of a stage.
 #[derive(Debug, Clone, Serialize)]

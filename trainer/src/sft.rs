@@ -191,7 +191,7 @@ impl Default for TrainRecipe {
             lr: 3e-3,
             warmup: 0.05,
             decay: Decay::Cosine,
-            dropout: 0.1,
+            dropout: 0.2,
             objective: Objective::Trie,
             smoothing: 0.0,
             max_items: 20,

@@ -240,13 +240,26 @@ fn fit(value: Value, default: &Value) -> std::result::Result<Value, String> {
 
 fn unknown<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> String {
     let last = |k: &str| k.rsplit('.').next().unwrap_or(k).to_string();
-    let nearest = known.min_by_key(|k| distance(key, k).min(1 + distance(&last(key), &last(k))));
+    let off = |k: &str| match abbreviates(&last(k), &last(key)) {
+        true => 1, // learning_rate for lr
+        false => distance(&last(key), &last(k)),
+    };
+    let elsewhere = |k: &str| usize::from(k.split('.').next() != key.split('.').next());
+    let nearest = known.min_by_key(|k| (distance(key, k).min(1 + off(k)), elsewhere(k)));
     match nearest {
         Some(k) => {
             format!("is not a key of a recipe; the nearest is {k} (all keys: sidra sft --explain)")
         }
         None => "is not a key of a recipe".into(),
     }
+}
+
+/// Whether `short` is `long` with letters left out, its first one kept.
+fn abbreviates(short: &str, long: &str) -> bool {
+    let mut rest = long.chars();
+    short.len() > 1
+        && short.chars().next() == long.chars().next()
+        && short.chars().all(|c| rest.any(|d| d == c))
 }
 
 /// Levenshtein distance.

@@ -47,8 +47,7 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
         false => ("recipes/dataset.toml".to_string(), DATASET.to_string()),
     }];
     if let Some(path) = &flags.recipe {
-        let text = std::fs::read_to_string(path).map_err(trainer::Error::io(path))?;
-        layers.push((path.display().to_string(), text));
+        layers.push((path.display().to_string(), trainer::recipe::read_text(path)?));
     }
     let mut recipe = Resolved::from_layers(&layers, &flags.overrides)?.recipe;
     recipe.seed = context.seed(recipe.seed);

@@ -40,7 +40,8 @@ pub struct Common {
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
     device: String,
     /// Seed of everything random; over the recipe's
-    #[arg(long, global = true, value_name = "N")]
+    // TOML has 63 bits for it.
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 63))]
     seed: Option<u64>,
     /// Threads; as many as there are cores unless given. The results do not depend on it
     #[arg(long, global = true, value_name = "N")]
@@ -91,27 +92,64 @@ impl Context {
     }
 }
 
-/// Runs a command and turns its outcome into output and exit code: 0 done, 1 failed, 2 used wrongly,
-/// 3 CUDA asked for and not to be had.
-pub fn run(arguments: Arguments) -> ExitCode {
+/// Runs the command that the arguments ask for and turns its outcome into output and exit code:
+/// 0 done, 1 failed, 2 used wrongly, 3 CUDA asked for and not to be had.
+pub fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return not_understood(&error),
+    };
     let json = arguments.common.json;
     match dispatch(arguments) {
-        Ok(answer) => {
-            if json {
-                println!("{}", serde_json::to_string_pretty(&answer.json).expect("plain JSON"));
-            } else {
-                print!("{}", answer.text);
-            }
-            ExitCode::SUCCESS
+        Ok(answer) if json => {
+            let text = serde_json::to_string_pretty(&answer.json).expect("plain JSON");
+            put(&format!("{text}\n"), 0)
         }
+        Ok(answer) => put(&answer.text, 0),
         Err(error) => {
             let code = exit_code(&error);
-            eprintln!("sidra: {error}");
-            if json {
-                println!("{}", json!({"error": error.to_string(), "exit_code": code}));
-            }
-            ExitCode::from(code)
+            progress::tell(&format!("sidra: {error}"));
+            failed(json, &error.to_string(), code)
         }
+    }
+}
+
+/// What clap says of flags and commands: help and version are answers, the rest was used wrongly.
+fn not_understood(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    let _ = error.print(); // a reader that left is no reason to fail otherwise
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    let json = std::env::args_os().any(|a| a == "--json");
+    let text = match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            "no command is given; sidra --help lists them".to_string()
+        }
+        _ => error.to_string(),
+    };
+    let said = text.lines().next().unwrap_or_default();
+    failed(json, said.strip_prefix("error: ").unwrap_or(said), 2)
+}
+
+/// The object that `--json` prints of a failure.
+fn failed(json: bool, error: &str, code: u8) -> ExitCode {
+    match json {
+        true => put(&format!("{}\n", json!({"error": error, "exit_code": code})), code),
+        false => ExitCode::from(code),
+    }
+}
+
+/// Writes to standard output. A reader that left early (`| head`) is no failure; a full disk is.
+fn put(text: &str, code: u8) -> ExitCode {
+    use std::io::{ErrorKind, Write};
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            progress::tell(&format!("sidra: standard output: {e}"));
+            ExitCode::from(code.max(1))
+        }
+        _ => ExitCode::from(code),
     }
 }
 

@@ -11,6 +11,12 @@ use trainer::{Error, Result};
 /// Pipes get a line this often.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
+/// A line on standard error. Whoever reads it may have left (`2>&1 | head`): no reason to panic.
+pub fn tell(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// What the trainer reports, shown to a person.
 pub struct Progress {
     terminal: bool,
@@ -37,7 +43,7 @@ impl Progress {
             if flag.swap(true, Ordering::SeqCst) {
                 std::process::exit(1);
             }
-            eprintln!("\nstopping at the next safe point; Ctrl-C again stops at once");
+            tell("\nstopping at the next safe point; Ctrl-C again stops at once");
         })
         .map_err(|e| Error::usage("Ctrl-C", e.to_string()))?;
         Ok(Progress { terminal: std::io::stderr().is_terminal(), stop, stage: Mutex::new(None) })
@@ -46,8 +52,8 @@ impl Progress {
     fn say(&self, text: &str) {
         let stage = self.stage.lock().expect("nothing panics while it is held");
         match &*stage {
-            Some(stage) if self.terminal => stage.bar.suspend(|| eprintln!("{text}")),
-            _ => eprintln!("{text}"),
+            Some(stage) if self.terminal => stage.bar.suspend(|| tell(text)),
+            _ => tell(text),
         }
     }
 }
@@ -84,7 +90,7 @@ impl Observer for Progress {
             let left = stage.total.saturating_sub(done) as f64 / rate.max(1e-9);
             let eta = if stage.total > 0 { format!(", {left:.0} s left") } else { String::new() };
             let of = if stage.total > 0 { format!("/{}", stage.total) } else { String::new() };
-            eprintln!("{:12} {done}{of} {}, {rate:.1}/s{eta}  {note}", stage.name, stage.unit);
+            tell(&format!("{:12} {done}{of} {}, {rate:.1}/s{eta}  {note}", stage.name, stage.unit));
         }
     }
 
@@ -92,7 +98,8 @@ impl Observer for Progress {
         let stage = self.stage.lock().expect("nothing panics while it is held").take();
         if let Some(stage) = stage {
             stage.bar.finish_and_clear();
-            eprintln!("{:12} {:6.1} s  {summary}", stage.name, stage.began.elapsed().as_secs_f64());
+            let seconds = stage.began.elapsed().as_secs_f64();
+            tell(&format!("{:12} {seconds:6.1} s  {summary}", stage.name));
         }
     }
 

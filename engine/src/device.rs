@@ -25,6 +25,13 @@ pub const OPERATORS: [(&str, bool); 13] = [
     ("trie_softmax", true),
 ];
 
+/// Bytes of main memory, where the system says it (Linux).
+pub fn memory_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|l| l.starts_with("MemTotal:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// Operators with a CUDA arm, and those without.
 pub fn coverage() -> (Vec<&'static str>, Vec<&'static str>) {
     let (with, without): (Vec<_>, Vec<_>) = OPERATORS.iter().partition(|(_, cuda)| *cuda);

@@ -69,7 +69,8 @@ impl Recommender {
                 ),
             ));
         }
-        let longest = 1 + serving.tokens.levels() * (serving.max_history + 1);
+        let items = serving.max_history.saturating_add(1);
+        let longest = serving.tokens.levels().saturating_mul(items).saturating_add(1);
         if serving.max_history == 0 || longest - 1 > model.config.max_position_embeddings {
             return Err(Error::invalid(
                 "max_history",
@@ -87,6 +88,17 @@ impl Recommender {
     /// # Errors
     /// The first thing that is missing, damaged or contradictory, named with its file.
     pub fn open(path: &Path) -> Result<Recommender> {
+        let old = crate::checkpoint::atomic::sibling(path, "old");
+        if !path.exists() && old.is_dir() {
+            return Err(Error::format(
+                path,
+                "folder",
+                format!(
+                    "is missing: a run was killed while it replaced it; the model before is whole, rename {} back",
+                    old.display()
+                ),
+            ));
+        }
         if !path.is_dir() {
             return Err(Error::format(
                 path,
@@ -97,10 +109,19 @@ impl Recommender {
         let manifest = Manifest::read(path)?;
         let file = path.join(crate::checkpoint::manifest::FILE);
         let serving: Serving = serde_json::from_value(manifest.serving)
-            .map_err(|e| Error::format(&file, "key serving", e.to_string()))?;
+            .map_err(|e| Error::format(&file, "key serving", format!("{e}; train again")))?;
         let model = folder::open(path)?;
         let catalogue = Catalogue::open(&path.join(CATALOGUE))?;
-        Recommender::new(model, catalogue, serving)
+        // What contradicts the model stands in one of these two files.
+        Recommender::new(model, catalogue, serving).map_err(|e| match e {
+            Error::Invalid { what, problem } if what == "catalogue" => {
+                Error::format(&path.join(CATALOGUE), "sizes", problem)
+            }
+            Error::Invalid { what, problem } => {
+                Error::format(&file, format!("key serving: {what}"), problem)
+            }
+            other => other,
+        })
     }
 
     /// Writes a whole model folder at `path`: beside it first, then in its place by rename, the

@@ -1,1 +1,323 @@
-//! cli
+//! The program itself, used wrongly, given bad folders, interrupted and killed: the exit code, one
+//! clear error on standard error, with `--json` one object on standard output, nothing lost, no panic.
+
+use super::{SMALL, fixture};
+use engine::Recommender;
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use trainer::data::Dataset;
+
+fn sidra(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sidra"));
+    command.args(arguments).env("RUST_BACKTRACE", "1").stdin(Stdio::null());
+    command
+}
+
+/// Runs to the end: (exit code, standard output, standard error). No signal, no panic.
+fn ran(arguments: &[&str]) -> (i32, String, String) {
+    outcome(sidra(arguments).output().unwrap(), arguments)
+}
+
+fn outcome(out: Output, arguments: &[&str]) -> (i32, String, String) {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let (answer, said) = (text(out.stdout), text(out.stderr));
+    assert!(!said.contains("panicked") && !said.contains("backtrace"), "{arguments:?}: {said}");
+    let code = out.status.code();
+    (code.unwrap_or_else(|| panic!("{arguments:?} died: {:?} {said}", out.status)), answer, said)
+}
+
+/// Runs what must fail with `code`, an error with all of these words, and an empty standard output;
+/// then the same with `--json`: one object there.
+fn refused(code: i32, arguments: &[&str], words: &[&str]) {
+    let (got, answer, said) = ran(arguments);
+    assert_eq!(got, code, "{arguments:?}: {said}");
+    assert_eq!(answer, "", "{arguments:?}");
+    words.iter().for_each(|w| assert!(said.contains(w), "{arguments:?}: {said:?} lacks {w:?}"));
+    assert!(said.lines().count() <= 12, "{said}");
+    let (got, answer, _) = ran(&[&["--json"], arguments].concat());
+    assert_eq!(got, code);
+    let object: Value = serde_json::from_str(&answer)
+        .unwrap_or_else(|e| panic!("{arguments:?} --json: {e}: {answer:?}"));
+    assert_eq!(object["exit_code"], code);
+    assert!(object["error"].as_str().is_some_and(|e| !e.is_empty()), "{object}");
+}
+
+/// The object that a command answers with `--json`.
+fn answered(arguments: &[&str]) -> Value {
+    let all = [arguments, &["--json"]].concat();
+    let (code, answer, said) = ran(&all);
+    assert_eq!(code, 0, "{all:?}: {said}");
+    serde_json::from_str(&answer).unwrap_or_else(|e| panic!("{all:?}: {e}: {answer}"))
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn flags_and_commands_that_are_none() {
+    let (code, answer, said) = ran(&[]);
+    assert!(code == 2 && answer.is_empty() && said.contains("Usage"), "{code}: {answer} {said}");
+    let (code, answer, _) = ran(&["--json"]);
+    assert!(code == 2 && answer.contains("subcommand"), "{code}: {answer}");
+    refused(2, &["recomend"], &["recomend", "recommend"]);
+    refused(2, &["doctor", "--verbos"], &["--verbos"]);
+    refused(2, &["doctor", "--threads"], &["--threads"]);
+    refused(2, &["doctor", "--threads", "0"], &["--threads", "is 0", "between 1 and 4096"]);
+    refused(2, &["doctor", "--threads", "-2"], &["-2"]);
+    refused(2, &["doctor", "--threads", "many"], &["--threads", "many"]);
+    refused(2, &["doctor", "--seed", "x"], &["--seed", "x"]);
+    refused(2, &["doctor", "--seed", "18446744073709551615"], &["--seed", "18446744073709551615"]);
+    refused(2, &["doctor", "--device", "nonsense"], &["--device", "nonsense", "auto, cpu, cuda"]);
+    refused(2, &["import", "lance", "x", "--out", "y"], &["lance", "minionerec"]);
+    refused(2, &["import", "auto", "x"], &["--out"]);
+    if engine::device::choose("cuda").is_err() {
+        refused(3, &["doctor", "--device", "cuda"], &["CUDA"]);
+        refused(3, &["doctor", "--device", "cuda:7"], &["CUDA"]);
+    }
+    let (code, answer, _) = ran(&["--help"]);
+    assert!(code == 0 && answer.contains("recommend"), "{answer}");
+    assert_eq!(ran(&["--version"]).0, 0);
+}
+
+#[test]
+fn requests_that_cannot_be_answered() {
+    let (data, model) = (text(&fixture().data), text(&fixture().model));
+    let item = &Dataset::open(&fixture().data).unwrap().items[0].id;
+    let ask = |more: &[&'static str]| [&["recommend", model, "--history", item][..], more].concat();
+    refused(2, &["recommend", model, "--history", "no-such"], &["no-such", "100 items"]);
+    refused(2, &["recommend", model, "--history", &format!("{item},,")], &["item \"\""]);
+    refused(2, &ask(&["-k", "0"]), &["k: is 0", "100 items"]);
+    refused(2, &ask(&["-k", "101"]), &["k: is 101", "100 items"]);
+    refused(2, &ask(&["-k", "18446744073709551615"]), &["k: is 18446744073709551615"]);
+    refused(2, &ask(&["-k", "-1"]), &["-1"]);
+    refused(2, &ask(&["--beam", "0"]), &["--beam", "is 0"]);
+    for what in ["recommend", "evaluate"] {
+        let more: &[&str] = if what == "evaluate" { &[data] } else { &[] };
+        let with = |folder: &'static str| [&[what, folder][..], more].concat();
+        refused(1, &with("no/such/model"), &["no/such/model", "give the model folder"]);
+        refused(1, &with("src"), &["src"]);
+        refused(2, &with(""), &["MODEL"]);
+    }
+    refused(1, &["evaluate", model, "no/such/data"], &["no/such/data"]);
+    refused(2, &["evaluate", model, data, "--split", "train"], &["--split", "valid, test"]);
+    refused(2, &["evaluate", model, data, "--beam", "0"], &["--beam", "is 0"]);
+    refused(2, &["evaluate", model, data, "--batch", "0"], &["--batch", "is 0"]);
+    refused(2, &["evaluate", model, data, "--limit", "0"], &["--limit", "is 0"]);
+    refused(2, &["evaluate", model, data, "--seen", "maybe"], &["--seen", "keep, filter"]);
+    let other = tempfile::tempdir().unwrap();
+    let spec = trainer::data::world::WorldSpec { items: 90, ..Default::default() };
+    let spec = trainer::data::world::WorldSpec { users: 50, ..spec };
+    let at = other.path().join("other");
+    trainer::data::world::generate(&spec).unwrap().dataset.write(&at).unwrap();
+    refused(2, &["evaluate", model, text(&at)], &["100 items", "90", "data it was trained on"]);
+}
+
+#[test]
+fn folders_that_are_missing_or_cannot_be_written() {
+    let data = text(&fixture().data);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "mine").unwrap();
+    let below = file.join("below"); // under a file, nobody can write
+    let (file, below) = (text(&file), text(&below));
+    refused(1, &["import", "auto", "no/such", "--out", below], &["no/such"]);
+    refused(1, &["import", "auto", data, "--out", below], &["file"]);
+    refused(1, &["import", "auto", data, "--out", file], &[file]);
+    refused(1, &["quantize", data, SMALL[0], "--out", below], &["file"]);
+    refused(1, &["quantize", "no/such"], &["no/such"]);
+    refused(1, &["quantize", data, "index=no/index.json"], &["no/index.json"]);
+    let key = |name: &str, value: &str| format!("{name}={value}");
+    let (from, to) = (key("data", data), key("out", below));
+    refused(1, &["sft", &from, &to], &["file"]);
+    refused(1, &["sft", "data=no/such", &to], &["no/such"]);
+    refused(2, &["sft", &from], &["recipe: out", "out=FOLDER"]);
+    refused(2, &["sft"], &["recipe: data", "data=FOLDER"]);
+    refused(1, &["sft", "no/recipe.toml"], &["no/recipe.toml"]);
+    refused(1, &["demo", "--data", data, "--out", below], &["file"]);
+    refused(1, &["demo", "--data", "no/such", "--out", text(&dir.path().join("o"))], &["no/such"]);
+    assert_eq!(fs::read(file).unwrap(), b"mine");
+}
+
+#[test]
+fn recipes_that_cannot_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, out) = (dir.path().join("r.toml"), dir.path().join("run"));
+    let (from, to) =
+        (format!("data={}", fixture().data.display()), format!("out={}", out.display()));
+    let sft = |code: i32, keys: &[&str], words: &[&str]| {
+        refused(code, &[&["sft", text(&path), &from, &to], keys].concat(), words);
+    };
+    fs::write(&path, "[train]\nepoch = 3\n").unwrap();
+    sft(2, &[], &["r.toml: train.epoch", "nearest is train.epochs"]);
+    fs::write(&path, "[train\n").unwrap();
+    sft(2, &[], &["r.toml", "line 1"]);
+    fs::write(&path, "").unwrap();
+    sft(2, &["train.lr=99"], &["train.lr", "between"]);
+    sft(2, &["train.max_items=1000"], &["train.max_items", "model.context"]);
+    sft(
+        2,
+        &["model.hidden_size=65536", "model.layers=1024", "model.heads=64"],
+        &["GiB", "model.hidden_size"],
+    );
+    sft(2, &["quantize.levels=1", "quantize.codewords=16"], &["quantize", "100 items"]);
+    sft(2, &["model.context=20", "train.max_items=2"], &["model.context: is 20", "63"]);
+    assert!(!out.join("model").exists());
+    assert_eq!(ran(&["sft", text(&path), &from, &to, "--explain"]).0, 0);
+}
+
+#[test]
+fn json_is_one_object() {
+    let (data, model) = (text(&fixture().data), text(&fixture().model));
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| text(&dir.path().join(name)).to_string();
+    assert!(answered(&["doctor"])["cores"].is_u64());
+    assert_eq!(
+        answered(&["import", "auto", data, "--out", &at("set")])["statistics"]["items"],
+        100
+    );
+    let quality = &answered(&["quantize", data, SMALL[0], "--out", &at("ids")])["quality"];
+    assert_eq!(quality["items"], 100);
+    let item = &Dataset::open(&fixture().data).unwrap().items[0].id;
+    let list = answered(&["recommend", model, "--history", item, "-k", "7"]);
+    assert_eq!(list["recommendations"].as_array().unwrap().len(), 7);
+    let all = answered(&["recommend", model, "--history", item, "-k", "99", "--beam", "1"]);
+    assert_eq!(all["recommendations"].as_array().unwrap().len(), 99, "all but the one seen");
+    let e = answered(&["evaluate", model, data, "--limit", "20", "--threads", "1"]);
+    assert_eq!((&e["invalid"], &e["beam"]), (&0.into(), &10.into()));
+    assert!(e["model"]["item"]["NDCG@10"].is_f64() && e["baselines"]["popularity"].is_object());
+    let keys = SMALL.iter().chain(&["train.epochs=2", "train.evaluate_every=1"]);
+    let run = ["demo", "--data", data, "--out", &at("demo")];
+    let demo = answered(&run.iter().chain(keys).copied().collect::<Vec<_>>());
+    assert!(demo["evaluation"]["model"]["item"]["HR@10"].is_f64(), "{demo}");
+    assert!(Path::new(demo["report"].as_str().unwrap()).is_file());
+    Recommender::open(Path::new(demo["model"].as_str().unwrap())).unwrap();
+}
+
+#[test]
+fn readers_that_leave_and_disks_that_are_full() {
+    let model = text(&fixture().model);
+    let broken = || {
+        let (read, write) = std::io::pipe().unwrap();
+        drop(read);
+        write
+    };
+    // `| head` that has left, for both streams: no panic, and the answer counts as given.
+    let arguments = ["recommend", model, "--json"];
+    let out = sidra(&arguments).stdout(broken()).output().unwrap();
+    assert_eq!(outcome(out, &arguments).0, 0);
+    let status = sidra(&["recommend", "no/such"]).stderr(broken()).stdout(broken()).status();
+    assert_eq!(status.unwrap().code(), Some(1));
+    let status = sidra(&["recommend"]).stderr(broken()).stdout(broken()).status();
+    assert_eq!(status.unwrap().code(), Some(2));
+    if let Ok(full) = fs::OpenOptions::new().write(true).open("/dev/full") {
+        let out = sidra(&arguments).stdout(full).output().unwrap();
+        let (code, _, said) = outcome(out, &arguments);
+        assert!(code == 1 && said.contains("standard output"), "{code}: {said}");
+    }
+}
+
+/// A training run that would last for hours, in its own folder.
+struct LongRun {
+    child: Child,
+    out: std::path::PathBuf,
+}
+
+impl LongRun {
+    fn start(out: &Path, keys: &[&str]) -> LongRun {
+        let _ = fs::remove_file(out.join("recipe.toml")); // the sign that the run has begun
+        let (from, to) =
+            (format!("data={}", fixture().data.display()), format!("out={}", out.display()));
+        let long = ["sft", &from, &to, "train.epochs=900000", "--json", "--threads", "1"];
+        let child = sidra(&[&long, &SMALL[..], keys].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        LongRun { child, out: out.into() }
+    }
+
+    fn wait_for(&mut self, name: &str) {
+        let began = Instant::now();
+        while !self.out.join(name).exists() {
+            assert!(self.child.try_wait().unwrap().is_none(), "ended by itself");
+            assert!(began.elapsed() < Duration::from_secs(60), "no {name} after a minute");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Ctrl-C; the run must end by itself with code 1, an error, and one object.
+    fn interrupt(self) {
+        let kill = format!("kill -INT {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        let (code, answer, said) = outcome(self.child.wait_with_output().unwrap(), &["sft"]);
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains("stopped on request"), "{said}");
+        let object: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(object["exit_code"], 1);
+    }
+}
+
+fn hidden(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap().map(|f| f.unwrap().file_name());
+    names.map(|n| n.into_string().unwrap()).filter(|n| n.starts_with('.')).collect()
+}
+
+#[test]
+fn ctrl_c_leaves_a_whole_model_or_none() {
+    let dir = tempfile::tempdir().unwrap();
+    // Early, before any model was kept: none is there.
+    let out = dir.path().join("early");
+    let mut run = LongRun::start(&out, &[]);
+    run.wait_for("recipe.toml");
+    std::thread::sleep(Duration::from_millis(300));
+    run.interrupt();
+    assert!(!out.join("model").exists());
+    assert_eq!(hidden(&out), [""; 0]);
+
+    // Later, at several moments, with a model that a run before left and better ones to come.
+    let out = dir.path().join("late");
+    let mut run = LongRun::start(&out, &["train.evaluate_every=1", "train.evaluate_rows=20"]);
+    run.wait_for("model/sidra.json");
+    run.interrupt();
+    for pause in [0, 150] {
+        Recommender::open(&out.join("model")).unwrap();
+        assert_eq!(hidden(&out), [""; 0]);
+        let before = fs::read(out.join("model/sidra.json")).unwrap();
+        let mut run = LongRun::start(&out, &[]); // keeps nothing before its last epoch
+        run.wait_for("recipe.toml");
+        std::thread::sleep(Duration::from_millis(pause));
+        run.interrupt();
+        assert_eq!(
+            fs::read(out.join("model/sidra.json")).unwrap(),
+            before,
+            "the model before stays"
+        );
+    }
+}
+
+#[test]
+fn a_killed_run_loses_nothing_and_the_next_one_cleans_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    for pause in [0, 3, 11, 29] {
+        let mut run = LongRun::start(&out, &["train.evaluate_every=1", "train.evaluate_rows=20"]);
+        run.wait_for("model/sidra.json");
+        std::thread::sleep(Duration::from_millis(pause));
+        run.child.kill().unwrap();
+        run.child.wait().unwrap();
+        let (model, old) = (out.join("model"), out.join(".model.old"));
+        let whole = if model.exists() { &model } else { &old }; // between two renames
+        Recommender::open(whole).unwrap();
+    }
+    let _ = fs::create_dir(out.join(".model.new")); // as a kill in the middle of a save leaves it
+    fs::write(out.join(".model.new/config.json"), "half").unwrap();
+    let (from, to) =
+        (format!("data={}", fixture().data.display()), format!("out={}", out.display()));
+    answered(&[&["sft", &from, &to, "train.epochs=1"], &SMALL[..]].concat());
+    Recommender::open(&out.join("model")).unwrap();
+    assert_eq!(hidden(&out), [""; 0], "what the killed ones left is gone");
+}

@@ -60,6 +60,16 @@ pub fn train(
     observer: &dyn Observer,
 ) -> Result<(Recommender, History)> {
     let tokens = SidTokens::from_scratch(catalogue.codes().sizes());
+    let least = tokens.levels() * (data.max_history + 1);
+    if recipe.model.context < least {
+        return Err(Error::usage(
+            "model.context",
+            format!(
+                "is {}; a history of {} items and the ID that follows take {least} tokens: give at least that",
+                recipe.model.context, data.max_history
+            ),
+        ));
+    }
     let serving = Serving {
         tokens: tokens.clone(),
         max_history: data.max_history,

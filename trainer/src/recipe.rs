@@ -79,8 +79,7 @@ impl Resolved {
     pub fn read(file: Option<&Path>, overrides: &[String]) -> Result<Resolved> {
         let mut layers = Vec::new();
         if let Some(path) = file {
-            let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-            layers.push((path.display().to_string(), text));
+            layers.push((path.display().to_string(), read_text(path)?));
         }
         Resolved::from_layers(&layers, overrides)
     }
@@ -96,6 +95,14 @@ impl Resolved {
             known.keys().map(|k| (k.clone(), "default".into())).collect();
         let mut overlay = |from: &str, given: Table| -> Result<()> {
             for (key, value) in flatten(&given) {
+                let inside = format!("{key}.");
+                if let Some(one) = known.keys().find(|k| k.starts_with(&inside)) {
+                    if value.is_table() {
+                        continue; // a known section with nothing in it
+                    }
+                    let problem = format!("is a section; give its keys, as {one}=…");
+                    return Err(Error::usage(format!("{from}: {key}"), problem));
+                }
                 let Some(default) = known.get(&key) else {
                     return Err(Error::usage(
                         format!("{from}: {key}"),
@@ -170,6 +177,20 @@ impl Recipe {
     }
 }
 
+/// The text of a recipe file, for [`Resolved::from_layers`].
+///
+/// # Errors
+/// A file that cannot be read; [`Error::Usage`] for one that is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    String::from_utf8(bytes).map_err(|e| {
+        let good = &e.as_bytes()[..e.utf8_error().valid_up_to()];
+        let line = 1 + good.iter().filter(|&&b| b == b'\n').count();
+        let problem = "is not UTF-8; save the recipe as UTF-8 text";
+        Error::usage(format!("{}: line {line}", path.display()), problem)
+    })
+}
+
 /// Refuses a number outside of its range: the helper of every `check`.
 ///
 /// # Errors
@@ -195,7 +216,7 @@ fn flatten(table: &Table) -> BTreeMap<String, Value> {
         for (k, v) in table {
             let key = if prefix.is_empty() { k.clone() } else { format!("{prefix}.{k}") };
             match v {
-                Value::Table(t) => walk(&key, t, out),
+                Value::Table(t) if !t.is_empty() => walk(&key, t, out),
                 _ => {
                     out.insert(key, v.clone());
                 }
@@ -245,7 +266,14 @@ fn unknown<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> String {
         false => distance(&last(key), &last(k)),
     };
     let elsewhere = |k: &str| usize::from(k.split('.').next() != key.split('.').next());
-    let nearest = known.min_by_key(|k| (distance(key, k).min(1 + off(k)), elsewhere(k)));
+    let mut known: Vec<&str> = known.map(String::as_str).collect();
+    if !key.contains('.') {
+        // It may be a section.
+        let sections: Vec<&str> = known.iter().filter_map(|k| Some(k.split_once('.')?.0)).collect();
+        known.extend(sections);
+    }
+    let nearest =
+        known.into_iter().min_by_key(|k| (distance(key, k).min(1 + off(k)), elsewhere(k)));
     match nearest {
         Some(k) => {
             format!("is not a key of a recipe; the nearest is {k} (all keys: sidra sft --explain)")

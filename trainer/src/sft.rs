@@ -132,10 +132,25 @@ impl ModelRecipe {
             bos_token_id: 1,
             eos_token_id: 2,
         };
-        config.check().map_err(|e| Error::usage("model", e.to_string()))?;
+        config.check().map_err(|e| {
+            let text = e.to_string().replace("model: ", "model.");
+            let text = KEYS.iter().fold(text, |text, (theirs, ours)| text.replace(theirs, ours));
+            let (key, problem) = text.split_once(": ").unwrap_or(("model", &text));
+            Error::usage(key, problem)
+        })?;
         Ok(config)
     }
 }
+
+/// A configuration's keys, and what a recipe calls them.
+const KEYS: [(&str, &str); 6] = [
+    ("num_hidden_layers", "layers"),
+    ("model.num_attention_heads", "model.heads"),
+    ("num_attention_heads", "model.heads"), // in the problem of another key
+    ("num_key_value_heads", "kv_heads"),
+    ("max_position_embeddings", "context"),
+    ("model.head_dim", "model.hidden_size / model.heads"),
+];
 
 /// Over what the softmax of the training loss runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -265,6 +280,7 @@ pub fn train(
     let (model, train) = recipe;
     let (codes, trie, tokens) = ids;
     let config = model.config(tokens.vocabulary())?;
+    check_memory(&config)?;
     let longest = 1 + train.max_items * tokens.levels();
     if longest - 1 > config.max_position_embeddings {
         return Err(Error::usage(
@@ -354,6 +370,25 @@ pub fn train(
     let last = run.history.loss.last().copied().unwrap_or(f64::NAN);
     observer.end(&format!("loss {last:.4} after {} steps", run.history.steps));
     Ok(run.history)
+}
+
+/// Weights, gradients and both moments must fit: asked before any of them is allocated.
+fn check_memory(config: &Config) -> Result<()> {
+    let need = config.parameters().saturating_mul(4 * 4); // four arrays of f32
+    match engine::device::memory_bytes() {
+        Some(have) if need > have => {
+            let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+            let problem = format!(
+                "{} parameters need {:.0} GiB to train, this machine has {:.0}; make model.hidden_size, \
+                 model.intermediate_size or model.layers smaller",
+                config.parameters(),
+                gib(need),
+                gib(have)
+            );
+            Err(Error::usage("model", problem))
+        }
+        _ => Ok(()),
+    }
 }
 
 struct Run<'a> {

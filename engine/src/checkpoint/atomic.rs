@@ -56,7 +56,9 @@ pub fn replace_folder(finished: &Path, path: &Path) -> Result<()> {
             fs::remove_dir_all(&old)
         } else {
             fs::rename(finished, path)?;
-            sync_folder(path)
+            sync_folder(path)?;
+            // Of a run that was killed between its two renames.
+            if old.exists() { fs::remove_dir_all(&old) } else { Ok(()) }
         }
     })();
     result.map_err(|source| Error::Io { path: path.into(), source })

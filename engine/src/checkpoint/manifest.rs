@@ -12,6 +12,9 @@ use std::path::Path;
 /// File name of the manifest.
 pub const FILE: &str = "sidra.json";
 
+/// What stands between a manifest's text and the BLAKE3 of that text, its last entry.
+const SEAL: &str = ",\n  \"manifest_blake3\": \"";
+
 /// Version of the folder's layout that this program writes and reads.
 pub const FORMAT: u32 = 1;
 
@@ -26,6 +29,7 @@ pub struct Entry {
 
 /// What made a model folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Layout of the folder.
     pub format: u32,
@@ -61,14 +65,17 @@ impl Manifest {
             self.files.insert(name, digest(&path)?);
         }
         let json = serde_json::to_string_pretty(&self).expect("a manifest is plain JSON");
-        atomic::write(&folder.join(FILE), json.as_bytes())
+        let body = json.strip_suffix("\n}").expect("pretty JSON of an object ends so");
+        let seal = blake3::hash(body.as_bytes()).to_hex();
+        atomic::write(&folder.join(FILE), format!("{body}{SEAL}{seal}\"\n}}").as_bytes())
     }
 
-    /// Reads the manifest of `folder` and checks every file that it lists.
+    /// Reads the manifest of `folder` and checks it against its own digest, and every file that it
+    /// lists. Allocates no more than a few times the manifest's size.
     ///
     /// # Errors
     /// A missing manifest (the folder is unfinished), a format of another version, a file that is
-    /// missing, of another size, or of another digest: named.
+    /// missing, of another size, or of another digest, a model's file that is not listed: named.
     pub fn read(folder: &Path) -> Result<Manifest> {
         let path = folder.join(FILE);
         if !path.is_file() {
@@ -78,17 +85,30 @@ impl Manifest {
                 "is missing: this is not a finished model folder of sidra (the manifest is written last)",
             ));
         }
+        const MEND: &str = "restore the file or train again";
         let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
         let place = |e: &serde_json::Error| format!("line {}, column {}", e.line(), e.column());
-        let manifest: Manifest = serde_json::from_str(&text)
-            .map_err(|e| Error::format(&path, place(&e), e.to_string()))?;
-        if manifest.format != FORMAT {
+        let mut value: Value = serde_json::from_str(&text)
+            .map_err(|e| Error::format(&path, place(&e), format!("{e}; {MEND}")))?;
+        if value.get("format").is_some_and(|v| *v != Value::from(FORMAT)) {
             return Err(Error::format(
                 &path,
                 "key format",
-                format!("is {}, this program reads {FORMAT}", manifest.format),
+                format!("is {}, this program reads {FORMAT}", value["format"]),
             ));
         }
+        let seal = value.as_object_mut().and_then(|o| o.shift_remove("manifest_blake3"));
+        if let Some(seal) = seal {
+            let body = text.rfind(SEAL).map(|at| blake3::hash(&text.as_bytes()[..at]).to_hex());
+            if seal.as_str() != body.as_deref() {
+                let problem =
+                    format!("differs from its own manifest_blake3: it is damaged; {MEND}");
+                return Err(Error::format(&path, "content", problem));
+            }
+        }
+        let manifest: Manifest = serde_json::from_value(value)
+            .map_err(|e| Error::format(&path, "content", format!("{e}; {MEND}")))?;
+        manifest.check_listed(folder)?;
         for (name, want) in &manifest.files {
             if name.contains(['/', '\\', '\0']) || name.starts_with('.') {
                 return Err(Error::format(
@@ -98,7 +118,14 @@ impl Manifest {
                 ));
             }
             let file = folder.join(name);
-            let bytes = std::fs::metadata(&file).map_err(Error::io(&file))?.len();
+            let bytes = match std::fs::metadata(&file) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                    let problem =
+                        format!("is missing, {FILE} lists it; copy the whole folder again");
+                    return Err(Error::format(&file, "file", problem));
+                }
+                other => other.map_err(Error::io(&file))?.len(),
+            };
             if bytes != want.bytes {
                 return Err(Error::format(
                     &file,
@@ -118,6 +145,27 @@ impl Manifest {
             }
         }
         Ok(manifest)
+    }
+
+    /// Every file that opening a model would read is listed, so that none goes unchecked.
+    fn check_listed(&self, folder: &Path) -> Result<()> {
+        for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
+            let name = entry.map_err(Error::io(folder))?.file_name();
+            let name = name.to_string_lossy();
+            let ours = name == "config.json"
+                || name.ends_with(".safetensors")
+                || name.ends_with(".safetensors.index.json");
+            if ours && !name.starts_with('.') && !self.files.contains_key(&*name) {
+                return Err(Error::format(
+                    &folder.join(&*name),
+                    "file",
+                    format!(
+                        "is not listed in {FILE}: it came after the model was finished; move it away"
+                    ),
+                ));
+            }
+        }
+        Ok(())
     }
 }
 

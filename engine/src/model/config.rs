@@ -230,12 +230,19 @@ impl Config {
             num_key_value_heads: or_size("num_key_value_heads", heads)?,
             head_dim: or_size("head_dim", hidden / heads.max(1))?,
             max_position_embeddings: or_size("max_position_embeddings", 2048)?,
-            rms_norm_eps: map.get("rms_norm_eps").and_then(Value::as_f64).unwrap_or(1e-6) as f32,
+            rms_norm_eps: match map.get("rms_norm_eps") {
+                None | Some(Value::Null) => 1e-6,
+                Some(v) => v
+                    .as_f64()
+                    .ok_or_else(|| bad("rms_norm_eps", format!("is {v}, not a number")))?,
+            } as f32,
             rope_theta: rope,
-            tie_word_embeddings: map
-                .get("tie_word_embeddings")
-                .and_then(Value::as_bool)
-                .unwrap_or(false),
+            tie_word_embeddings: match map.get("tie_word_embeddings") {
+                None | Some(Value::Null) => false,
+                Some(v) => v.as_bool().ok_or_else(|| {
+                    bad("tie_word_embeddings", format!("is {v}, not true or false"))
+                })?,
+            },
             bos_token_id: token("bos_token_id", 1),
             eos_token_id: token("eos_token_id", 2),
         };

@@ -58,7 +58,11 @@ pub fn open(folder: &Path) -> Result<Transformer> {
         }
         let values = widen(view).map_err(|problem| Error::format(path, place(), problem))?;
         if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-            return Err(Error::format(path, place(), format!("element {at} is {}", values[at])));
+            let problem = format!(
+                "element {at} is {}; weights must be finite: restore the file or train again",
+                values[at]
+            );
+            return Err(Error::format(path, place(), problem));
         }
         Ok(Tensor::from_f32(&slot.shape, values))
     })?;
@@ -111,7 +115,20 @@ fn shards(folder: &Path, index: &Path) -> Result<Vec<Map>> {
         .get("weight_map")
         .and_then(|m| m.as_object())
         .ok_or_else(|| Error::format(index, "key weight_map", "is missing or not an object"))?;
-    let mut names: Vec<&str> = files.values().filter_map(|v| v.as_str()).collect();
+    if files.is_empty() {
+        return Err(Error::format(
+            index,
+            "key weight_map",
+            "names no tensor; copy the folder again",
+        ));
+    }
+    let mut names = Vec::with_capacity(files.len());
+    for (tensor, file) in files {
+        names.push(file.as_str().ok_or_else(|| {
+            let place = format!("key weight_map, tensor {tensor}");
+            Error::format(index, place, format!("is {file}, not the name of a shard"))
+        })?);
+    }
     names.sort_unstable();
     names.dedup();
     names
@@ -125,7 +142,9 @@ fn shards(folder: &Path, index: &Path) -> Result<Vec<Map>> {
                 return Err(Error::format(
                     index,
                     "key weight_map",
-                    format!("{name:?} is not a shard's file name"),
+                    format!(
+                        "{name:?} is not a shard's file name: name a .safetensors file of this folder"
+                    ),
                 ));
             }
             Map::open(&folder.join(name))

@@ -65,6 +65,12 @@ impl SidTokens {
                 format!("{} bases for {} levels", self.bases.len(), self.sizes.len()),
             ));
         }
+        if self.bos as usize >= vocab_size {
+            return Err(Error::invalid(
+                "semantic-ID tokens",
+                format!("bos is {}, the model has {vocab_size} tokens", self.bos),
+            ));
+        }
         for (level, (&base, &size)) in self.bases.iter().zip(&self.sizes).enumerate() {
             let end = u64::from(base) + u64::from(size);
             if size == 0 || end > vocab_size as u64 {

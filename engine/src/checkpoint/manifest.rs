@@ -90,7 +90,7 @@ impl Manifest {
         let place = |e: &serde_json::Error| format!("line {}, column {}", e.line(), e.column());
         let mut value: Value = serde_json::from_str(&text)
             .map_err(|e| Error::format(&path, place(&e), format!("{e}; {MEND}")))?;
-        if value.get("format").is_some_and(|v| *v != Value::from(FORMAT)) {
+        if value.get("format").is_some_and(|v| *v != FORMAT) {
             return Err(Error::format(
                 &path,
                 "key format",

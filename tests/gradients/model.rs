@@ -255,3 +255,29 @@ fn segments_of_a_batch_cover_its_tokens() {
     let Segments { q, k, .. } = &batch.packed.segments;
     assert_eq!((q, *q.last().unwrap() as usize), (k, batch.packed.len()));
 }
+
+/// Accumulating over batches is packing them together: no gradient leaks from sample to sample.
+#[test]
+fn gradients_of_packed_samples_are_the_sum_of_their_own() {
+    let model = model(&config(Architecture::Qwen2, true));
+    let n = Batch::new(&samples()).rows.len() as f64;
+    let (_, together) = engine_gradients(&model, &Batch::new(&samples()), &mut NextToken::new(0.0));
+    let mut sum: Vec<Vec<f64>> = together.iter().map(|g| vec![0.0; g.len()]).collect();
+    for sample in samples() {
+        let batch = Batch::new(&[sample]);
+        let share = batch.rows.len() as f64 / n;
+        let (_, own) = engine_gradients(&model, &batch, &mut NextToken::new(0.0));
+        for (sum, own) in sum.iter_mut().flatten().zip(own.iter().flatten()) {
+            *sum += share * own;
+        }
+    }
+    for (together, sum) in together.iter().zip(&sum) {
+        // f32 sums in another order: a few steps of the largest element.
+        let largest = sum.iter().fold(0.0f64, |m, g| m.max(g.abs()));
+        approx::assert_abs_diff_eq!(
+            together[..],
+            sum[..],
+            epsilon = 32.0 * f64::from(f32::EPSILON) * largest
+        );
+    }
+}

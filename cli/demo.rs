@@ -22,9 +22,9 @@ pub struct Flags {
     /// A data set in any format that `import` knows; the built-in world unless given
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Folder of the run: model, report, recipe
-    #[arg(long, value_name = "DIR", default_value = "out/demo")]
-    out: PathBuf,
+    /// Folder of the run: model, report, recipe; out/demo unless given
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     /// Recipe (TOML) over the demo's own
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
@@ -41,23 +41,29 @@ const DATASET: &str = include_str!("../recipes/dataset.toml");
 const EXAMPLES: usize = 3;
 
 pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
-    let built_in = flags.data.is_none();
-    let mut layers = vec![match built_in {
-        true => ("recipes/world.toml".to_string(), WORLD.to_string()),
-        false => ("recipes/dataset.toml".to_string(), DATASET.to_string()),
-    }];
+    let mut given = Vec::new();
     if let Some(path) = &flags.recipe {
-        layers.push((path.display().to_string(), trainer::recipe::read_text(path)?));
+        given.push((path.display().to_string(), trainer::recipe::read_text(path)?));
     }
-    let mut recipe = Resolved::from_layers(&layers, &flags.overrides)?.recipe;
+    // A recipe may name data and out too; the flags go before it.
+    let own = Resolved::from_layers(&given, &flags.overrides)?.recipe;
+    let named = |path: &str| (!path.is_empty()).then(|| PathBuf::from(path));
+    let source = flags.data.or_else(|| named(&own.data));
+    let out = flags.out.or_else(|| named(&own.out)).unwrap_or_else(|| "out/demo".into());
+    let base = match &source {
+        None => ("recipes/world.toml".to_string(), WORLD.to_string()),
+        Some(_) => ("recipes/dataset.toml".to_string(), DATASET.to_string()),
+    };
+    given.insert(0, base);
+    let mut recipe = Resolved::from_layers(&given, &flags.overrides)?.recipe;
     recipe.seed = context.seed(recipe.seed);
-    recipe.data = flags.data.as_ref().map_or("built-in world".into(), |d| d.display().to_string());
-    recipe.out = flags.out.display().to_string();
-    prepare(&flags.out, &recipe)?;
+    recipe.data = source.as_ref().map_or("built-in world".into(), |d| d.display().to_string());
+    recipe.out = out.display().to_string();
+    prepare(&out, &recipe)?;
 
     let observer = &context.progress;
     let mut stages = Stages::default();
-    let (data, oracle) = stages.run("data", || match &flags.data {
+    let (data, oracle) = stages.run("data", || match &source {
         Some(dir) => Dataset::open(dir).map(|d| (d, None)),
         None => world::generate(&WorldSpec { seed: recipe.seed, ..WorldSpec::default() })
             .map(|w| (w.dataset, Some(w.oracle))),
@@ -71,11 +77,11 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
     observer.note(&quality.to_string());
     context.check_stop()?;
 
-    let model = flags.out.join("model");
+    let model = out.join("model");
     let (recommender, history) = stages
         .run("sft", || pipeline::train(&data, &catalogue, &recipe, &model, observer))
         .inspect_err(|_| tell_kept(&model, context))?;
-    write_metrics(&flags.out, &history)?;
+    write_metrics(&out, &history)?;
 
     let plan = Plan { batch: recipe.evaluate.batch, ..Plan::default() };
     let settings = (recipe.evaluate.beam, &plan, recipe.seed, context.device);
@@ -87,7 +93,7 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
 
     let examples = stages.run("recommend", || examples(&data, &recommender))?;
     let report = super::report::write(super::report::Parts {
-        out: &flags.out,
+        out: &out,
         recipe: &recipe,
         data: &data,
         facts: &facts,

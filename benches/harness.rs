@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 /// Runs the operator once.
 pub type Call = Box<dyn FnMut() + Send>;
 
+/// Lines about a case that has been timed; it may run the operator again.
+pub type Remarks = Box<dyn FnOnce(&mut Call) -> Vec<String> + Send>;
+
 /// One thing to time.
 pub struct Case {
     /// `family/shape`, what the command line filters by.
@@ -18,6 +21,8 @@ pub struct Case {
     pub work: Work,
     /// Makes inputs, checks one result, returns the call that is timed.
     pub prepare: Box<dyn FnOnce() -> Result<Call, String> + Send>,
+    /// What is to say besides the times.
+    pub remarks: Option<Remarks>,
 }
 
 impl Case {
@@ -27,7 +32,13 @@ impl Case {
         work: Work,
         prepare: impl FnOnce() -> Result<Call, String> + Send + 'static,
     ) -> Self {
-        Case { name: name.into(), work, prepare: Box::new(prepare) }
+        Case { name: name.into(), work, prepare: Box::new(prepare), remarks: None }
+    }
+
+    /// The same with lines that are printed below its times.
+    pub fn remarks(mut self, f: impl FnOnce(&mut Call) -> Vec<String> + Send + 'static) -> Self {
+        self.remarks = Some(Box::new(f));
+        self
     }
 }
 
@@ -45,18 +56,21 @@ fn clock(id: ClockId) -> Duration {
 }
 
 /// CPU time of this process, all threads. Of another thread's last milliseconds some may be missing.
-fn cpu_time() -> Duration {
+pub fn cpu_time() -> Duration {
     clock(ClockId::ProcessCPUTime)
 }
 
-/// Samples of at least 2 ms (several calls where one is shorter) until `seconds` have passed.
+/// Samples of at least 2 ms (several calls where one is shorter) until `seconds` have passed: five at
+/// least, two of calls that take seconds.
 pub fn measure(seconds: f64, call: &mut Call) -> Timing {
     let first = Instant::now();
     call();
-    let calls = (0.002 / first.elapsed().as_secs_f64().max(1e-7)).ceil().clamp(1.0, 1e5) as usize;
+    let one = first.elapsed().as_secs_f64();
+    let calls = (0.002 / one.max(1e-7)).ceil().clamp(1.0, 1e5) as usize;
+    let least = if one > 2.0 { 2 } else { 5 };
     let (mut wall, mut cpu) = (Vec::new(), Vec::new());
     let start = Instant::now();
-    while wall.len() < 5 || start.elapsed().as_secs_f64() < seconds {
+    while wall.len() < least || start.elapsed().as_secs_f64() < seconds {
         let (w, c) = (Instant::now(), cpu_time());
         (0..calls).for_each(|_| call());
         wall.push(w.elapsed().as_secs_f64() / calls as f64);
@@ -171,7 +185,7 @@ impl Figures {
         )
     }
 
-    pub fn json(&self, name: &str) -> String {
+    pub fn json(&self, name: &str, remarks: &[String]) -> String {
         let t = self.timing;
         serde_json::json!({
             "case": name,
@@ -185,6 +199,7 @@ impl Figures {
             "share": self.share(),
             "share_cpu": self.share_cpu(),
             "peak_gflops": self.peak / 1e9,
+            "remarks": remarks,
         })
         .to_string()
     }

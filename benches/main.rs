@@ -18,6 +18,7 @@ mod attention;
 mod codebook;
 mod harness;
 mod linear;
+mod train;
 mod trie_softmax;
 
 use engine::cpu::simd;
@@ -81,7 +82,13 @@ fn main() -> ExitCode {
 }
 
 fn run(o: &Options) -> Result<(), String> {
-    let families = [linear::cases(), attention::cases(), codebook::cases(), trie_softmax::cases()];
+    let families = [
+        linear::cases(),
+        attention::cases(),
+        codebook::cases(),
+        trie_softmax::cases(),
+        train::cases(),
+    ];
     let chosen: Vec<Case> = families
         .into_iter()
         .flatten()
@@ -107,20 +114,26 @@ fn run(o: &Options) -> Result<(), String> {
     let mut failed = Vec::new();
     for case in chosen {
         let name = case.name.clone();
-        let figures = pool.install(|| -> Result<Figures, String> {
+        let figures = pool.install(|| -> Result<(Figures, Vec<String>), String> {
             let work = case.work;
             let mut call = (case.prepare)()?;
             let before = peak();
             let timing = measure(o.seconds, &mut call);
-            Ok(Figures::new(work, timing, before.max(peak()), o.threads))
+            let figures = Figures::new(work, timing, before.max(peak()), o.threads);
+            Ok((figures, case.remarks.map_or_else(Vec::new, |remarks| remarks(&mut call))))
         });
         match figures {
             Err(problem) => {
                 eprintln!("{name}: {problem}");
                 failed.push(name);
             }
-            Ok(figures) => {
-                println!("{}", if o.json { figures.json(&name) } else { figures.row(&name) });
+            Ok((figures, remarks)) => {
+                if o.json {
+                    println!("{}", figures.json(&name, &remarks));
+                } else {
+                    println!("{}", figures.row(&name));
+                    remarks.iter().for_each(|line| println!("    {line}"));
+                }
                 if let Some((path, file)) = &mut file {
                     writeln!(file, "{}", figures.csv(&name))
                         .map_err(|e| format!("{}: {e}", path.display()))?;

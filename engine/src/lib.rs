@@ -12,6 +12,7 @@ pub mod device;
 pub mod error;
 pub mod model;
 pub mod ops;
+pub mod profile;
 pub mod recommender;
 pub mod sid;
 pub mod tensor;

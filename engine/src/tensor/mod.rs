@@ -3,6 +3,7 @@
 //! Elsewhere: arithmetic (`ops`), files (`checkpoint`), device memory itself (`bindings::driver`).
 
 use crate::error::{Error, Result, expect_len};
+use crate::profile;
 use bindings::{Buffer, Gpu};
 use half::bf16;
 use std::fmt;
@@ -294,6 +295,7 @@ impl Tensor {
 
     /// Sets every element to zero.
     pub fn zero(&mut self) -> Result<()> {
+        let _span = profile::span("zero");
         each!(&mut self.storage, v => v.fill(Default::default()), b => {
             let gpu = b.gpu().clone();
             gpu.zero(b)?;
@@ -315,6 +317,7 @@ impl Tensor {
     /// # Errors
     /// A range beyond the end; another element type or device.
     pub fn copy_at(&mut self, at: usize, src: &Tensor) -> Result<()> {
+        let _span = profile::span("copy");
         let (have, n) = (self.len(), src.len());
         if at.checked_add(n).is_none_or(|end| end > have) {
             return Err(Error::Length { op: "copy", arg: "destination", have, want: at + n });

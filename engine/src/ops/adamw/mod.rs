@@ -11,6 +11,7 @@ pub mod reference;
 
 use super::Work;
 use crate::error::{Error, Result, expect_len};
+use crate::profile;
 use crate::tensor::{Data, DataMut, Tensor, no_arm};
 
 const OP: &str = "adamw";
@@ -80,6 +81,7 @@ impl Spec {
 /// # Errors
 /// An impossible value in the spec, lengths that differ, mixed devices, types other than f32.
 pub fn step(spec: &Spec, w: &mut Tensor, g: &Tensor, m: &mut Tensor, v: &mut Tensor) -> Result<()> {
+    let _span = profile::span("adamw");
     spec.check()?;
     expect_len(OP, "g", g.len(), w.len())?;
     expect_len(OP, "m", m.len(), w.len())?;

@@ -13,6 +13,7 @@ pub(crate) mod tile;
 
 use super::Work;
 use crate::error::{Error, Result, expect_len};
+use crate::profile;
 use crate::tensor::{self, Data, DataMut, Tensor};
 
 const OP: &str = "attention";
@@ -115,6 +116,7 @@ pub fn forward(
     o: &mut Tensor,
     lse: &mut Tensor,
 ) -> Result<()> {
+    let _span = profile::span("attention forward");
     spec.check(segments, &[("q", q), ("o", o)], &[("k", k), ("v", v)], lse)?;
     match (q.data(), k.data(), v.data(), o.data_mut(), lse.data_mut()) {
         (Data::F32(q), Data::F32(k), Data::F32(v), DataMut::F32(o), DataMut::F32(lse)) => {
@@ -142,6 +144,7 @@ pub fn backward(
     dk: &mut Tensor,
     dv: &mut Tensor,
 ) -> Result<()> {
+    let _span = profile::span("attention backward");
     let by_query = [("q", q), ("o", o), ("d_o", d_o), ("dq", &*dq)];
     let by_key = [("k", k), ("v", v), ("dk", &*dk), ("dv", &*dv)];
     spec.check(segments, &by_query, &by_key, lse)?;

@@ -16,6 +16,7 @@ pub mod reference;
 
 use super::Work;
 use crate::error::{Error, Result, expect_len};
+use crate::profile;
 use crate::tensor::{Data, DataMut, Tensor, no_arm};
 
 const OP: &str = "cross_entropy";
@@ -97,6 +98,7 @@ pub fn forward(
     labels: &Tensor,
     loss: &mut Tensor,
 ) -> Result<()> {
+    let _span = profile::span("cross_entropy forward");
     spec.expect(x, w, labels, loss)?;
     match (x.data(), w.data(), labels.data(), loss.data_mut()) {
         (Data::F32(x), Data::F32(w), Data::U32(labels), DataMut::F32(loss)) => {
@@ -128,6 +130,7 @@ pub fn forward_backward(
     dx: &mut Tensor,
     dw: &mut Tensor,
 ) -> Result<()> {
+    let _span = profile::span("cross_entropy");
     spec.expect(x, w, labels, loss)?;
     expect_len(OP, "dx", dx.len(), spec.rows * spec.width)?;
     expect_len(OP, "dw", dw.len(), spec.vocab * spec.width)?;

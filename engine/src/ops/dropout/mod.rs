@@ -11,6 +11,7 @@ pub mod reference;
 use super::Work;
 use crate::cpu::random::Stream;
 use crate::error::{Error, Result, expect_len};
+use crate::profile;
 use crate::tensor::{DataMut, Tensor, no_arm};
 
 const OP: &str = "dropout";
@@ -47,6 +48,7 @@ impl Spec {
 /// # Errors
 /// p outside of [0, 1), draws past 2⁶⁴, a length that contradicts the spec, a type other than f32.
 pub fn forward(spec: &Spec, stream: Stream, offset: u64, x: &mut Tensor) -> Result<()> {
+    let _span = profile::span("dropout");
     spec.check()?;
     expect_len(OP, "x", x.len(), spec.len)?;
     if offset.checked_add(spec.len as u64).is_none() {

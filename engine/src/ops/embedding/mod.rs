@@ -9,6 +9,7 @@ pub mod reference;
 
 use super::Work;
 use crate::error::{Error, Result, expect_len};
+use crate::profile;
 use crate::tensor::{Data, DataMut, Tensor, no_arm};
 
 const OP: &str = "embedding";
@@ -67,6 +68,7 @@ impl Spec {
 /// An id outside of the vocabulary (named with its position), lengths that contradict the spec,
 /// mixed devices, other element types.
 pub fn forward(spec: &Spec, table: &Tensor, ids: &Tensor, y: &mut Tensor) -> Result<()> {
+    let _span = profile::span("embedding forward");
     spec.check()?;
     expect_len(OP, "table", table.len(), spec.vocab.saturating_mul(spec.width))?;
     expect_len(OP, "ids", ids.len(), spec.tokens)?;
@@ -92,6 +94,7 @@ pub fn forward(spec: &Spec, table: &Tensor, ids: &Tensor, y: &mut Tensor) -> Res
 /// # Errors
 /// As [`forward`].
 pub fn backward(spec: &Spec, ids: &Tensor, dy: &Tensor, dtable: &mut Tensor) -> Result<()> {
+    let _span = profile::span("embedding backward");
     spec.check()?;
     expect_len(OP, "ids", ids.len(), spec.tokens)?;
     expect_len(OP, "dy", dy.len(), spec.tokens.saturating_mul(spec.width))?;

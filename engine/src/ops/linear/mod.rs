@@ -13,6 +13,7 @@ pub mod reference;
 
 use super::Work;
 use crate::error::{Result, expect_len};
+use crate::profile;
 use crate::tensor::{Data, DataMut, Tensor, no_arm};
 
 const OP: &str = "linear";
@@ -52,6 +53,7 @@ pub fn forward(
     bias: Option<&Tensor>,
     y: &mut Tensor,
 ) -> Result<()> {
+    let _span = profile::span("linear forward");
     spec.expect(("x", x), ("w", w))?;
     expect_len(OP, "y", y.len(), spec.rows * spec.outputs)?;
     let Some(b) = bias else {
@@ -78,6 +80,7 @@ pub fn forward(
 /// # Errors
 /// As [`forward`].
 pub fn forward_add(spec: &Spec, x: &Tensor, w: &Tensor, y: &mut Tensor) -> Result<()> {
+    let _span = profile::span("linear forward");
     spec.expect(("x", x), ("w", w))?;
     expect_len(OP, "y", y.len(), spec.rows * spec.outputs)?;
     match (x.data(), w.data(), y.data_mut()) {
@@ -98,6 +101,7 @@ pub fn backward_input(
     dx: &mut Tensor,
     add: bool,
 ) -> Result<()> {
+    let _span = profile::span("linear dx");
     spec.expect(("dx", dx), ("w", w))?;
     expect_len(OP, "dy", dy.len(), spec.rows * spec.outputs)?;
     match (dy.data(), w.data(), dx.data_mut()) {
@@ -116,6 +120,7 @@ pub fn backward_input(
 /// # Errors
 /// As [`forward`].
 pub fn backward_weight(spec: &Spec, dy: &Tensor, x: &Tensor, dw: &mut Tensor) -> Result<()> {
+    let _span = profile::span("linear dw");
     spec.expect(("x", x), ("dw", dw))?;
     expect_len(OP, "dy", dy.len(), spec.rows * spec.outputs)?;
     match (dy.data(), x.data(), dw.data_mut()) {
@@ -129,6 +134,7 @@ pub fn backward_weight(spec: &Spec, dy: &Tensor, x: &Tensor, dw: &mut Tensor) ->
 /// # Errors
 /// As [`forward`].
 pub fn backward_bias(spec: &Spec, dy: &Tensor, db: &mut Tensor) -> Result<()> {
+    let _span = profile::span("linear db");
     expect_len(OP, "dy", dy.len(), spec.rows * spec.outputs)?;
     expect_len(OP, "db", db.len(), spec.outputs)?;
     match (dy.data(), db.data_mut()) {

@@ -6,6 +6,7 @@ pub mod reference;
 
 use super::Work;
 use crate::error::{Result, expect_len};
+use crate::profile;
 use crate::tensor::{Data, DataMut, Tensor, no_arm};
 
 /// Σ x² in f64: each square is exact, and their order follows from the length alone, the same on
@@ -14,6 +15,7 @@ use crate::tensor::{Data, DataMut, Tensor, no_arm};
 /// # Errors
 /// If x is not f32.
 pub fn sum_squares(x: &Tensor) -> Result<f64> {
+    let _span = profile::span("sum_squares");
     match x.data() {
         Data::F32(x) => Ok(cpu::sum_squares(x)),
         _ => Err(no_arm("sum_squares", &[x])),
@@ -25,6 +27,7 @@ pub fn sum_squares(x: &Tensor) -> Result<f64> {
 /// # Errors
 /// Lengths that differ, mixed devices, types other than f32.
 pub fn add(x: &Tensor, y: &mut Tensor) -> Result<()> {
+    let _span = profile::span("add");
     expect_len("add", "x", x.len(), y.len())?;
     match (x.data(), y.data_mut()) {
         (Data::F32(x), DataMut::F32(y)) => {
@@ -40,6 +43,7 @@ pub fn add(x: &Tensor, y: &mut Tensor) -> Result<()> {
 /// # Errors
 /// If x is not f32.
 pub fn scale(x: &mut Tensor, a: f32) -> Result<()> {
+    let _span = profile::span("scale");
     match x.data_mut() {
         DataMut::F32(x) => {
             cpu::scale(x, a);

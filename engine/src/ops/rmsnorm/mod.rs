@@ -11,6 +11,7 @@ pub mod reference;
 
 use super::Work;
 use crate::error::{Error, Result, expect_len};
+use crate::profile;
 use crate::tensor::{Data, DataMut, Tensor, no_arm};
 use bindings::{abi::RmsnormParams, launch};
 
@@ -78,6 +79,7 @@ pub fn forward(
     y: &mut Tensor,
     rstd: &mut Tensor,
 ) -> Result<()> {
+    let _span = profile::span("rmsnorm forward");
     spec.check()?;
     expect_len(OP, "x", x.len(), spec.len())?;
     expect_len(OP, "w", w.len(), spec.width)?;
@@ -110,6 +112,7 @@ pub fn backward(
     dw: &mut Tensor,
     add: bool,
 ) -> Result<()> {
+    let _span = profile::span("rmsnorm backward");
     spec.check()?;
     expect_len(OP, "x", x.len(), spec.len())?;
     expect_len(OP, "w", w.len(), spec.width)?;

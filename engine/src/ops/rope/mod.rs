@@ -12,6 +12,7 @@ pub mod reference;
 
 use super::Work;
 use crate::error::{Error, Result, expect_len};
+use crate::profile;
 use crate::tensor::{self, Data, DataMut, Tensor};
 
 const OP: &str = "rope";
@@ -47,6 +48,7 @@ pub fn backward(spec: &Spec, positions: &Tensor, dx: &mut Tensor) -> Result<()> 
 }
 
 fn rotate(spec: &Spec, positions: &Tensor, x: &mut Tensor, back: bool) -> Result<()> {
+    let _span = profile::span("rope");
     spec.check(positions, x)?;
     match (positions.data(), x.data_mut()) {
         (Data::U32(positions), DataMut::F32(x)) => {

@@ -10,6 +10,7 @@ pub mod reference;
 
 use super::Work;
 use crate::error::{Result, expect_len};
+use crate::profile;
 use crate::tensor::{Data, DataMut, Tensor, no_arm};
 
 const OP: &str = "swiglu";
@@ -40,6 +41,7 @@ impl Spec {
 /// # Errors
 /// Lengths that contradict the spec, mixed devices, element types other than f32.
 pub fn forward(spec: &Spec, gate: &Tensor, up: &Tensor, y: &mut Tensor) -> Result<()> {
+    let _span = profile::span("swiglu forward");
     expect_len(OP, "gate", gate.len(), spec.len)?;
     expect_len(OP, "up", up.len(), spec.len)?;
     expect_len(OP, "y", y.len(), spec.len)?;
@@ -64,6 +66,7 @@ pub fn backward(
     dgate: &mut Tensor,
     dup: &mut Tensor,
 ) -> Result<()> {
+    let _span = profile::span("swiglu backward");
     expect_len(OP, "gate", gate.len(), spec.len)?;
     expect_len(OP, "up", up.len(), spec.len)?;
     expect_len(OP, "dy", dy.len(), spec.len)?;

@@ -1,6 +1,8 @@
-//! All integration tests in one binary: `parity` (fast path against the f64 reference), `gradients`
-//! (reference backward against finite differences), `hostile` (bad input), `pipeline` (the whole road).
+//! All integration tests in one binary: `parity` (fast path against the f64 reference), `golden` (against
+//! what transformers printed), `gradients` (reference backward against finite differences), `hostile` (bad
+//! input), `pipeline` (the whole road).
 
+mod golden;
 mod gradients;
 mod hostile;
 mod parity;

@@ -1,0 +1,32 @@
+//! The supervised stage: a transformer from scratch learns to write the semantic ID of what comes
+//! next. Samples are users' histories as token sequences, packed without padding; every item of a
+//! sequence is a target, which equals training on all its windows at a fraction of their cost.
+//! `recipe` says how, `plan` what an epoch reads, `run` is the loop.
+
+mod plan;
+mod recipe;
+mod run;
+
+pub use recipe::{ModelRecipe, Objective, Stored, TrainRecipe};
+pub use run::train;
+
+use serde::Serialize;
+
+/// What training leaves behind besides the model.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct History {
+    /// Mean loss by epoch, nats a token.
+    pub loss: Vec<f64>,
+    /// (epoch, validation NDCG@10) of each evaluation.
+    pub validation: Vec<(u64, f64)>,
+    /// Epoch whose weights were kept.
+    pub best_epoch: u64,
+    /// Optimiser steps taken.
+    pub steps: u64,
+    /// Steps skipped because the gradient was not finite.
+    pub skipped: u64,
+    /// Tokens read by forward passes.
+    pub tokens: u64,
+    /// Whether it ended on request before its last epoch.
+    pub stopped: bool,
+}

@@ -2,10 +2,14 @@
 
 use super::{Answer, Context};
 use clap::Args;
-use engine::Recommender;
+use engine::checkpoint::atomic;
+use engine::model::{Workspace, transformer::Packed};
+use engine::recommender::prompt;
+use engine::{DType, Recommender, Tensor};
+use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use trainer::{Error, Result};
 
@@ -23,6 +27,9 @@ pub struct Flags {
     /// Beams of the search; the model's own number unless given
     #[arg(long)]
     beam: Option<usize>,
+    /// Also write the prompt's tokens and the logits after each of them, to hold against another engine
+    #[arg(long, value_name = "FILE.safetensors")]
+    logits: Option<PathBuf>,
 }
 
 pub fn run(flags: Flags, _context: &Context) -> Result<Answer> {
@@ -39,6 +46,9 @@ pub fn run(flags: Flags, _context: &Context) -> Result<Answer> {
         .map_err(asked)?;
     if flags.beam == Some(0) {
         return Err(Error::usage("--beam", "is 0; at least one beam is needed"));
+    }
+    if let Some(path) = &flags.logits {
+        write_logits(&recommender, &history, path)?;
     }
     let began = Instant::now();
     let list = recommender.recommend(&history, flags.k, flags.beam).map_err(asked)?;
@@ -75,4 +85,29 @@ pub fn run(flags: Flags, _context: &Context) -> Result<Answer> {
     let json =
         json!({"history": history, "k": flags.k, "recommendations": list, "milliseconds": ms});
     Ok(Answer { text, json })
+}
+
+/// Writes `tokens` [T] u32 and `logits` [T, V] f32 of the prompt that asks for what follows `history`.
+fn write_logits(recommender: &Recommender, history: &[u32], path: &Path) -> Result<()> {
+    let (model, serving) = (recommender.model(), recommender.serving());
+    let recent = &history[history.len().saturating_sub(serving.max_history)..];
+    let tokens = prompt(&serving.tokens, recommender.catalogue().codes(), recent);
+    let packed = Packed::new(&[&tokens]);
+    let mut ws = Workspace::inference();
+    model.forward(&packed, None, &mut ws)?;
+    let rows = Tensor::from_u32(&[tokens.len()], (0..tokens.len() as u32).collect());
+    model.head_input(&rows, &mut ws)?;
+    let mut logits = Tensor::zeros(&[0], DType::F32);
+    model.logits(model.weights.head(), &ws, &mut logits)?;
+    let bytes = |words: &mut dyn Iterator<Item = [u8; 4]>| words.flatten().collect::<Vec<u8>>();
+    let tokens_le = bytes(&mut tokens.iter().map(|t| t.to_le_bytes()));
+    let logits_le = bytes(&mut logits.f32()?.iter().map(|x| x.to_le_bytes()));
+    let shape = vec![tokens.len(), model.config.vocab_size];
+    let file = TensorView::new(Dtype::U32, vec![tokens.len()], &tokens_le)
+        .and_then(|t| {
+            Ok([("tokens", t), ("logits", TensorView::new(Dtype::F32, shape, &logits_le)?)])
+        })
+        .and_then(|tensors| safetensors::serialize(tensors, None))
+        .map_err(|e| engine::Error::invalid("--logits", e.to_string()))?;
+    Ok(atomic::write(path, &file)?)
 }

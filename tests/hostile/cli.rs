@@ -186,6 +186,19 @@ fn json_is_one_object() {
     assert_eq!(list["recommendations"].as_array().unwrap().len(), 7);
     let all = answered(&["recommend", model, "--history", item, "-k", "99", "--beam", "1"]);
     assert_eq!(all["recommendations"].as_array().unwrap().len(), 99, "all but the one seen");
+
+    // The logits of <bos> and one ID, in order to be compared: as many rows as tokens.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("logits.safetensors");
+    let file = text(&path);
+    answered(&["recommend", model, "--history", item, "--logits", file]);
+    let bytes = fs::read(&path).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let shape = |name: &str| tensors.tensor(name).unwrap().shape().to_vec();
+    assert_eq!(shape("tokens")[0], shape("logits")[0]);
+    assert!(shape("tokens")[0] > 1 && shape("logits")[1] > shape("tokens")[0]);
+    let nowhere = folder.path().join("absent/logits.safetensors");
+    refused(1, &["recommend", model, "--history", item, "--logits", text(&nowhere)], &["absent"]);
     let e = answered(&["evaluate", model, data, "--limit", "20", "--threads", "1"]);
     assert_eq!((&e["invalid"], &e["beam"]), (&0.into(), &10.into()));
     assert!(e["model"]["item"]["NDCG@10"].is_f64() && e["baselines"]["popularity"].is_object());

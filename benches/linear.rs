@@ -34,6 +34,18 @@ const SHAPES: [(&str, usize, usize, usize); 24] = [
     ("gr_gateup_m1", 1, 256, 2048),
 ];
 
+/// Shapes that are also timed with weights packed once, as a model serves.
+const PACKED: [&str; 9] = [
+    "qwen_gate_m512",
+    "qwen_gate_m1",
+    "qwen_gate_m50",
+    "smol_gateup_m512",
+    "smol_gateup_m1",
+    "smol_gateup_m50",
+    "gr_gateup_m512",
+    "gr_gateup_m50",
+    "gr_gateup_m1",
+];
 /// Shapes whose two backward products are timed too.
 const BACKWARD: [&str; 3] = ["qwen_gate_m512", "smol_gateup_m2048", "gr_gateup_m512"];
 /// Shapes that are also timed with bf16 weights.
@@ -48,6 +60,9 @@ pub fn cases() -> Vec<Case> {
             cases.push(Case::new(name, spec.work(), move || prepare(spec, product)));
         };
         case("", Product::Forward(DType::F32));
+        if PACKED.contains(&name) {
+            case("_packed", Product::Packed);
+        }
         if HALF.contains(&name) {
             case("_bf16", Product::Forward(DType::Bf16));
         }
@@ -62,6 +77,7 @@ pub fn cases() -> Vec<Case> {
 #[derive(Clone, Copy)]
 enum Product {
     Forward(DType),
+    Packed,
     Input,
     Weight,
 }
@@ -95,6 +111,15 @@ fn prepare(spec: Spec, product: Product) -> Result<Call, String> {
             let (xs, ws) = (x.to_f32_vec().map_err(text)?, w.to_f32_vec().map_err(text)?);
             check(y.f32().map_err(text)?, [m, n], k, |i, j, q| (xs[i * k + q], ws[j * k + q]))?;
             Ok(Box::new(move || linear::forward(&spec, &x, &w, None, &mut y).expect("checked")))
+        }
+        Product::Packed => {
+            let (packed, mut y) = (w.pack().map_err(text)?, Tensor::zeros(&[m, n], DType::F32));
+            linear::forward(&spec, &x, &packed, None, &mut y).map_err(text)?;
+            let (xs, ws) = (x.f32().map_err(text)?, w.f32().map_err(text)?);
+            check(y.f32().map_err(text)?, [m, n], k, |i, j, q| (xs[i * k + q], ws[j * k + q]))?;
+            Ok(Box::new(move || {
+                linear::forward(&spec, &x, &packed, None, &mut y).expect("checked")
+            }))
         }
         Product::Input => {
             let (dy, mut dx) = (tensor(m, n, 2), Tensor::zeros(&[m, k], DType::F32));

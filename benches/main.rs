@@ -18,6 +18,7 @@ mod attention;
 mod codebook;
 mod harness;
 mod linear;
+mod recommend;
 mod train;
 mod trie_softmax;
 
@@ -87,6 +88,7 @@ fn run(o: &Options) -> Result<(), String> {
         attention::cases(),
         codebook::cases(),
         trie_softmax::cases(),
+        recommend::cases(),
         train::cases(),
     ];
     let chosen: Vec<Case> = families

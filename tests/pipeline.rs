@@ -197,7 +197,7 @@ fn road(data: &Dataset, threads: usize, out: &Path) -> Run {
 }
 
 fn weights(r: &Recommender) -> Vec<u32> {
-    let values = r.model().weights.tensors().flat_map(|t| t.f32().unwrap());
+    let values = r.model().weights.tensors().flat_map(|t| t.to_f32_vec().unwrap());
     values.map(|v| v.to_bits()).collect()
 }
 

@@ -83,7 +83,8 @@ impl Recommender {
         Ok(Recommender { model, catalogue, serving })
     }
 
-    /// Opens a model folder: the manifest first, every file against it, then model and catalogue.
+    /// Opens a model folder: the manifest first, every file against it, then model and catalogue. The
+    /// model's matrices are packed for serving, once; they take no more memory than before.
     ///
     /// # Errors
     /// The first thing that is missing, damaged or contradictory, named with its file.
@@ -110,7 +111,7 @@ impl Recommender {
         let file = path.join(crate::checkpoint::manifest::FILE);
         let serving: Serving = serde_json::from_value(manifest.serving)
             .map_err(|e| Error::format(&file, "key serving", format!("{e}; train again")))?;
-        let model = folder::open(path)?;
+        let model = folder::open(path)?.packed()?;
         let catalogue = Catalogue::open(&path.join(CATALOGUE))?;
         // What contradicts the model stands in one of these two files.
         Recommender::new(model, catalogue, serving).map_err(|e| match e {

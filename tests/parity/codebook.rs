@@ -61,6 +61,60 @@ fn a_tie_goes_to_the_lowest_index() {
     assert_eq!((codes, d), (vec![17; 7], vec![0.0; 7]));
 }
 
+/// Squared differences in coordinate order, as this processor sums them.
+fn plain_distance(x: &[f32], c: &[f32]) -> f32 {
+    x.iter().zip(c).fold(0.0, |sum: f32, (x, c)| {
+        let off = x - c;
+        match engine::cpu::simd::level() {
+            engine::cpu::simd::Level::Portable => off * off + sum,
+            _ => off.mul_add(off, sum),
+        }
+    })
+}
+
+/// The search by products answers what comparing all distances does, bit for bit: where centres are
+/// doubled, next to each other by one step of f32, far from the origin, tiny, or a thousand times
+/// longer than the others.
+#[test]
+fn near_ties_are_decided_by_the_distances_themselves() {
+    for (points, width, codes) in [(200, 48, 100), (50, 5, 33), (30, 200, 260), (40, 16, 3)] {
+        let spec = Spec { points, width, codes };
+        for (shift, scale) in [(0.0, 1.0), (300.0, 1e-2), (0.0, 1e-21), (-7.0, 1e3), (0.0, 3e-23)] {
+            let near = |seed: u64, n: usize| -> Vec<f32> {
+                normal(seed, n, scale).into_iter().map(|v| v + shift).collect()
+            };
+            let (mut x, mut c) = (near(1, points * width), near(2, codes * width));
+            for k in (1..codes).step_by(3) {
+                let (before, this) = c.split_at_mut(k * width);
+                this[..width].copy_from_slice(&before[(k - 1) * width..]);
+                if k % 2 == 0 {
+                    this[k % width] = this[k % width].next_up();
+                }
+            }
+            for n in (0..points).step_by(2) {
+                // Halfway between two centres, or on one.
+                let (a, b) = (n * 7 % codes * width, n * (1 + n % 4) % codes * width);
+                for i in 0..width {
+                    x[n * width + i] = 0.5 * (c[a + i] + c[b + i]);
+                }
+            }
+            c[..width].iter_mut().for_each(|c| *c *= 1e3);
+            let (got, far) = run(&spec, &x, &c).unwrap();
+            for (n, x) in x.chunks(width).enumerate() {
+                let all: Vec<f32> = c.chunks(width).map(|c| plain_distance(x, c)).collect();
+                let least = all.iter().copied().fold(f32::INFINITY, f32::min);
+                let first = all.iter().position(|&d| d == least).unwrap();
+                let case = (spec, shift, scale, n);
+                assert_eq!(
+                    (got[n] as usize, far[n].to_bits()),
+                    (first, least.to_bits()),
+                    "{case:?}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn a_row_knows_nothing_of_its_batch() {
     let spec = Spec { points: 131, width: 20, codes: 70 };

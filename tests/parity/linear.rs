@@ -1,6 +1,7 @@
 //! linear: parity
 
 use engine::ops::linear::{self, Spec, cases, reference};
+use engine::ops::swiglu;
 use engine::testing::{assert_parity, normal, poison, wide};
 use engine::{DType, Tensor};
 
@@ -93,6 +94,53 @@ fn backward_weight_and_bias() {
     }
 }
 
+/// Packed weights give the bits of weights as they lie, and their elements back.
+#[test]
+fn packed_weights() {
+    for spec in cases() {
+        let (x, w, bias, before) = inputs(&spec);
+        let w = Tensor::from_f32(&[spec.outputs, spec.inputs], w);
+        for w in [w.to_dtype(DType::Bf16).unwrap(), w] {
+            let packed = w.pack().unwrap();
+            assert!(packed.is_packed() && packed.shape() == w.shape());
+            assert_eq!(packed.to_f32_vec().unwrap(), w.to_f32_vec().unwrap());
+            let both = |call: &dyn Fn(&Tensor, &mut Tensor)| {
+                let (mut a, mut b) = (tensor(&before), tensor(&before));
+                call(&w, &mut a);
+                call(&packed, &mut b);
+                assert_eq!(a.f32().unwrap(), b.f32().unwrap(), "{spec:?}");
+            };
+            let (x, bias) = (tensor(&x), tensor(&bias));
+            both(&|w, y| linear::forward(&spec, &x, w, None, y).unwrap());
+            both(&|w, y| linear::forward(&spec, &x, w, Some(&bias), y).unwrap());
+            both(&|w, y| linear::forward_add(&spec, &x, w, y).unwrap());
+        }
+    }
+}
+
+/// The fused feed-forward gives the bits of its two products and the gate between them.
+#[test]
+fn swiglu_of_two_products() {
+    for spec in cases() {
+        let (x, gate, _, before) = inputs(&spec);
+        let matrix = |w: Vec<f32>| Tensor::from_f32(&[spec.outputs, spec.inputs], w);
+        let (x, gate, up) = (tensor(&x), matrix(gate), matrix(normal(5, gate_len(&spec), 1.0)));
+        let (mut a, mut b, mut want) = (tensor(&before), tensor(&before), tensor(&before));
+        linear::forward(&spec, &x, &gate, None, &mut a).unwrap();
+        linear::forward(&spec, &x, &up, None, &mut b).unwrap();
+        let all = swiglu::Spec { len: before.len() };
+        swiglu::forward(&all, &a, &b, &mut want).unwrap();
+        let mut y = tensor(&poison(before.len()));
+        let (gate, up) = (gate.pack().unwrap(), up.pack().unwrap());
+        linear::forward_swiglu(&spec, &x, &gate, &up, &mut y).unwrap();
+        assert_eq!(y.f32().unwrap(), want.f32().unwrap(), "{spec:?}");
+    }
+}
+
+fn gate_len(spec: &Spec) -> usize {
+    spec.outputs * spec.inputs
+}
+
 /// Row r of a batch of 300 and the same row in a batch of `rows`, on one thread and on several.
 #[test]
 fn a_row_has_the_same_bits_in_any_batch_and_on_any_number_of_threads() {
@@ -125,4 +173,11 @@ fn bad_arguments_are_named() {
     let codes = Tensor::zeros(&[6], DType::U32);
     let said = linear::forward_add(&spec, &codes, &w, &mut y).unwrap_err().to_string();
     assert_eq!(said, "linear: no cpu implementation for u32 × f32 × f32");
+    let packed = Tensor::from_f32(&[4, 3], vec![1.0; 12]).pack().unwrap();
+    let said = linear::forward_swiglu(&spec, &x, &w, &packed, &mut y).unwrap_err().to_string();
+    assert_eq!(said, "linear: no cpu implementation for f32 × f32 × packed f32 × f32");
+    let said = linear::backward_input(&spec, &y, &packed, &mut x.clone(), false).unwrap_err();
+    assert_eq!(said.to_string(), "linear: no cpu implementation for f32 × packed f32 × f32");
+    let said = x.pack().unwrap_err().to_string();
+    assert!(said.contains("not two axes"), "{said}");
 }

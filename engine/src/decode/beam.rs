@@ -103,7 +103,7 @@ impl<'a> BeamSearch<'a> {
         }
         let packed = Packed::new(prompts);
         self.model.prefill(&packed, &mut self.prompt, &mut self.ws)?;
-        let mut head_rows = Tensor::from_u32(&[requests], packed.last_rows());
+        let mut head_rows = Tensor::from_u32(&[requests], (0..requests as u32).collect());
         let mut scores = vec![0.0; requests];
         let mut nodes = vec![0u32; requests];
         // The same width at every level: where a level has fewer nodes, the rest are dead rows.
@@ -174,13 +174,13 @@ impl<'a> BeamSearch<'a> {
 /// The head's rows of each level, [K, C]: scoring a level reads nothing else of the vocabulary.
 fn level_heads(model: &Transformer, tokens: &SidTokens) -> Result<Vec<Tensor>> {
     let (head, c) = (model.weights.head().f32()?, model.config.hidden_size);
-    Ok(tokens
+    tokens
         .bases
         .iter()
         .zip(&tokens.sizes)
         .map(|(&base, &size)| {
             let (from, n) = (base as usize * c, size as usize * c);
-            Tensor::from_f32(&[size as usize, c], head[from..from + n].to_vec())
+            Tensor::from_f32(&[size as usize, c], head[from..from + n].to_vec()).pack()
         })
-        .collect())
+        .collect()
 }

@@ -1,14 +1,15 @@
 //! One layer: x → x + attention(norm(x)) → + feed-forward(norm(·)). The forward leaves its
 //! intermediates in a `LayerWorkspace`; `trainer::backward::block` reads them in reverse, with the
-//! same step names.
+//! same step names. Where only some rows of the last layer are asked for, the others end at their keys
+//! and values (`forward_rows`).
 
 use super::config::Config;
 use super::weights::LayerWeights;
 use super::workspace::LayerWorkspace;
 use crate::cpu::random::Stream;
 use crate::error::Result;
-use crate::ops::{dropout, linear, reduce, rmsnorm, rope, swiglu};
-use crate::tensor::Tensor;
+use crate::ops::{dropout, embedding, linear, reduce, rmsnorm, rope, swiglu};
+use crate::tensor::{DType, Tensor};
 
 /// Dropout on the residual branches of a training pass. A draw's index is a pure function of layer,
 /// branch, token and column, so the backward draws the same mask again instead of storing it.
@@ -45,6 +46,7 @@ impl Dropout {
 }
 
 /// What a layer needs besides weights and input.
+#[derive(Clone, Copy)]
 pub struct Step<'a> {
     /// The model's sizes.
     pub config: &'a Config,
@@ -109,17 +111,92 @@ pub fn forward(
     branch: &mut Tensor,
     attend: &mut dyn FnMut(&mut LayerWorkspace) -> Result<()>,
 ) -> Result<()> {
-    let config = step.config;
-    let (c, f) = (config.hidden_size, config.intermediate_size);
-    let (qw, kvw) = (config.query_width(), config.kv_width());
-    ws.resize(config, step.positions.len());
-
-    rmsnorm::forward(&step.norm(), x, &w.attention_norm, &mut ws.h1, &mut ws.rstd1)?;
-    project_heads(step, w, ws)?;
-    rope::forward(&step.rope(config.num_attention_heads), step.positions, &mut ws.q)?;
-    rope::forward(&step.rope(config.num_key_value_heads), step.positions, &mut ws.k)?;
-    linear::forward(&step.linear(c, kvw), &ws.h1, &w.v, w.v_bias.as_ref(), &mut ws.v)?;
+    let tokens = step.positions.len();
+    ws.resize_keys(step.config, tokens);
+    ws.resize_queries(step.config, tokens, w.gate.is_packed());
+    keys(step, w, x, ws)?;
+    queries(step, w, ws)?;
     attend(ws)?;
+    feed_forward(step, w, x, branch, ws)
+}
+
+/// ws.x_out ← the rows `rows` (`[R]` u32, ascending) of layer(x), ws.k and ws.v those of all rows: what
+/// the last layer of a prefill owes. `attend` has the R queries; dropout has no place here.
+///
+/// # Errors
+/// Those of the operators and of `attend`.
+pub fn forward_rows(
+    step: &Step<'_>,
+    rows: &Tensor,
+    w: &LayerWeights,
+    x: &Tensor,
+    ws: &mut LayerWorkspace,
+    branch: &mut Tensor,
+    attend: &mut dyn FnMut(&mut LayerWorkspace) -> Result<()>,
+) -> Result<()> {
+    let (tokens, r, c) = (step.positions.len(), rows.len(), step.config.hidden_size);
+    ws.resize_keys(step.config, tokens);
+    ws.resize_queries(step.config, r, w.gate.is_packed());
+    keys(step, w, x, ws)?;
+    let gather = embedding::Spec { tokens: r, vocab: tokens, width: c };
+    embedding::forward(&gather, &ws.h1, rows, &mut ws.h2)?;
+    std::mem::swap(&mut ws.h1, &mut ws.h2);
+    branch.resize(&[r, c]);
+    embedding::forward(&gather, x, rows, branch)?;
+    let (all, some) = (step.positions.u32()?, rows.u32()?);
+    let positions = some.iter().map(|&row| all[row as usize]).collect();
+    let positions = Tensor::from_u32(&[r], positions);
+    let step = Step { positions: &positions, dropout: None, ..*step };
+    queries(&step, w, ws)?;
+    attend(ws)?;
+    ws.h2.resize(&[r, c]);
+    // No dropout: the projection adds to the copy of x, and no branch is needed.
+    feed_forward(&step, w, branch, &mut Tensor::zeros(&[0], DType::F32), ws)
+}
+
+/// ws.h1, the normalised input; ws.k, its keys, normalised where the architecture says so and
+/// rotated; ws.v, its values.
+fn keys(step: &Step<'_>, w: &LayerWeights, x: &Tensor, ws: &mut LayerWorkspace) -> Result<()> {
+    let (c, heads) = (step.config.hidden_size, step.config.num_key_value_heads);
+    let spec = step.linear(c, step.config.kv_width());
+    rmsnorm::forward(&step.norm(), x, &w.attention_norm, &mut ws.h1, &mut ws.rstd1)?;
+    match &w.k_norm {
+        None => linear::forward(&spec, &ws.h1, &w.k, w.k_bias.as_ref(), &mut ws.k)?,
+        Some(norm) => {
+            linear::forward(&spec, &ws.h1, &w.k, w.k_bias.as_ref(), &mut ws.k_raw)?;
+            let heads = step.head_norm(heads);
+            rmsnorm::forward(&heads, &ws.k_raw, norm, &mut ws.k, &mut ws.k_rstd)?;
+        }
+    }
+    rope::forward(&step.rope(heads), step.positions, &mut ws.k)?;
+    linear::forward(&spec, &ws.h1, &w.v, w.v_bias.as_ref(), &mut ws.v)
+}
+
+/// ws.q, the queries of ws.h1, normalised where the architecture says so and rotated.
+fn queries(step: &Step<'_>, w: &LayerWeights, ws: &mut LayerWorkspace) -> Result<()> {
+    let (c, heads) = (step.config.hidden_size, step.config.num_attention_heads);
+    let spec = step.linear(c, step.config.query_width());
+    match &w.q_norm {
+        None => linear::forward(&spec, &ws.h1, &w.q, w.q_bias.as_ref(), &mut ws.q)?,
+        Some(norm) => {
+            linear::forward(&spec, &ws.h1, &w.q, w.q_bias.as_ref(), &mut ws.q_raw)?;
+            let heads = step.head_norm(heads);
+            rmsnorm::forward(&heads, &ws.q_raw, norm, &mut ws.q, &mut ws.q_rstd)?;
+        }
+    }
+    rope::forward(&step.rope(heads), step.positions, &mut ws.q)
+}
+
+/// ws.x_out from ws.o, attention's answer to the rows of x.
+fn feed_forward(
+    step: &Step<'_>,
+    w: &LayerWeights,
+    x: &Tensor,
+    branch: &mut Tensor,
+    ws: &mut LayerWorkspace,
+) -> Result<()> {
+    let config = step.config;
+    let (c, f, qw) = (config.hidden_size, config.intermediate_size, config.query_width());
     residual(
         step,
         Branch::Attention(step.layer),
@@ -130,11 +207,14 @@ pub fn forward(
         branch,
         &mut ws.x_mid,
     )?;
-
     rmsnorm::forward(&step.norm(), &ws.x_mid, &w.mlp_norm, &mut ws.h2, &mut ws.rstd2)?;
-    linear::forward(&step.linear(c, f), &ws.h2, &w.gate, None, &mut ws.gate)?;
-    linear::forward(&step.linear(c, f), &ws.h2, &w.up, None, &mut ws.up)?;
-    swiglu::forward(&step.swiglu(), &ws.gate, &ws.up, &mut ws.act)?;
+    if w.gate.is_packed() {
+        linear::forward_swiglu(&step.linear(c, f), &ws.h2, &w.gate, &w.up, &mut ws.act)?;
+    } else {
+        linear::forward(&step.linear(c, f), &ws.h2, &w.gate, None, &mut ws.gate)?;
+        linear::forward(&step.linear(c, f), &ws.h2, &w.up, None, &mut ws.up)?;
+        swiglu::forward(&step.swiglu(), &ws.gate, &ws.up, &mut ws.act)?;
+    }
     residual(
         step,
         Branch::Mlp(step.layer),
@@ -145,22 +225,6 @@ pub fn forward(
         branch,
         &mut ws.x_out,
     )
-}
-
-/// q and k of the normalised input, each head normalised where the architecture says so.
-fn project_heads(step: &Step<'_>, w: &LayerWeights, ws: &mut LayerWorkspace) -> Result<()> {
-    let config = step.config;
-    let c = config.hidden_size;
-    let (to_q, to_k) = (step.linear(c, config.query_width()), step.linear(c, config.kv_width()));
-    let (Some(q_norm), Some(k_norm)) = (&w.q_norm, &w.k_norm) else {
-        linear::forward(&to_q, &ws.h1, &w.q, w.q_bias.as_ref(), &mut ws.q)?;
-        return linear::forward(&to_k, &ws.h1, &w.k, w.k_bias.as_ref(), &mut ws.k);
-    };
-    linear::forward(&to_q, &ws.h1, &w.q, w.q_bias.as_ref(), &mut ws.q_raw)?;
-    linear::forward(&to_k, &ws.h1, &w.k, w.k_bias.as_ref(), &mut ws.k_raw)?;
-    let (h, hkv) = (config.num_attention_heads, config.num_key_value_heads);
-    rmsnorm::forward(&step.head_norm(h), &ws.q_raw, q_norm, &mut ws.q, &mut ws.q_rstd)?;
-    rmsnorm::forward(&step.head_norm(hkv), &ws.k_raw, k_norm, &mut ws.k, &mut ws.k_rstd)
 }
 
 /// out ← x + dropout(y · wᵀ).

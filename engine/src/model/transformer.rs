@@ -90,12 +90,23 @@ impl Transformer {
     ) -> Result<()> {
         self.check_lengths(&batch.segments)?;
         let spec = self.attention_spec();
-        self.run(&batch.tokens, &batch.positions, dropout, ws, &mut |_, l| {
+        self.run(&batch.tokens, &batch.positions, None, dropout, ws, &mut |_, l| {
             attention::forward(&spec, &batch.segments, &l.q, &l.k, &l.v, &mut l.o, &mut l.lse)
         })
     }
 
-    /// [`Transformer::forward`] that leaves keys and values of every layer in `cache`.
+    /// The same model with its layers' matrices packed for serving: the same results to the bit, faster;
+    /// it can no longer be trained. Folders are saved from it as before.
+    ///
+    /// # Errors
+    /// As [`Weights::packed`].
+    pub fn packed(self) -> Result<Transformer> {
+        Ok(Transformer { weights: self.weights.packed()?, config: self.config })
+    }
+
+    /// [`Transformer::forward`] that leaves keys and values of every layer in `cache`, and in
+    /// [`Transformer::hidden`] the last row of each sequence that has one, in their order: of the last
+    /// layer the other rows' keys and values are all that is ever read. Wants an inference workspace.
     ///
     /// # Errors
     /// As [`Transformer::forward`].
@@ -109,8 +120,19 @@ impl Transformer {
         let spec = self.attention_spec();
         cache.offsets.clone_from(&batch.segments.q);
         let (keys, values) = (&mut cache.k, &mut cache.v);
-        self.run(&batch.tokens, &batch.positions, None, ws, &mut |layer, l| {
-            attention::forward(&spec, &batch.segments, &l.q, &l.k, &l.v, &mut l.o, &mut l.lse)?;
+        let rows = batch.last_rows();
+        let mut ends = vec![0];
+        ends.extend(batch.segments.q.windows(2).scan(0, |n, w| {
+            *n += u32::from(w[1] > w[0]);
+            Some(*n)
+        }));
+        let last = Segments { q: ends, k: batch.segments.k.clone() };
+        let rows = Tensor::from_u32(&[rows.len()], rows);
+        let end = self.config.num_hidden_layers - 1;
+        let (tokens, positions) = (&batch.tokens, &batch.positions);
+        self.run(tokens, positions, Some(&rows), None, ws, &mut |layer, l| {
+            let segments = if layer == end { &last } else { &batch.segments };
+            attention::forward(&spec, segments, &l.q, &l.k, &l.v, &mut l.o, &mut l.lse)?;
             std::mem::swap(&mut keys[layer], &mut l.k);
             std::mem::swap(&mut values[layer], &mut l.v);
             Ok(())
@@ -164,7 +186,7 @@ impl Transformer {
         let slab = rows * config.kv_width();
         let at = (suffix.steps - 1) * slab;
         let (keys, values, path) = (&mut suffix.k, &mut suffix.v, &suffix.path);
-        self.run(tokens, &positions, None, ws, &mut |layer, l| {
+        self.run(tokens, &positions, None, None, ws, &mut |layer, l| {
             keys[layer].copy_at(at, &l.k)?;
             values[layer].copy_at(at, &l.v)?;
             attention_decode::forward(
@@ -235,6 +257,7 @@ impl Transformer {
         &self,
         tokens: &Tensor,
         positions: &Tensor,
+        last_rows: Option<&Tensor>,
         dropout: Option<Dropout>,
         ws: &mut Workspace,
         attend: &mut dyn FnMut(usize, &mut LayerWorkspace) -> Result<()>,
@@ -252,14 +275,22 @@ impl Transformer {
         for (layer, w) in self.weights.layers.iter().enumerate() {
             let step = Step { config, layer, positions, dropout };
             let mut attend = |l: &mut LayerWorkspace| attend(layer, l);
-            if keep {
+            if keep && last_rows.is_some() {
+                return Err(Error::invalid("prefill", "wants an inference workspace"));
+            } else if keep {
                 let (before, from) = layers.split_at_mut(layer);
                 let x = before.last().map_or(&*x0, |l| &l.x_out);
                 block::forward(&step, w, x, &mut from[0], branch, &mut attend)?;
             } else {
                 // One layer's worth: its output becomes the next layer's input by a swap.
-                block::forward(&step, w, x0, &mut layers[0], branch, &mut attend)?;
-                if layer + 1 < config.num_hidden_layers {
+                let (l, more) = (&mut layers[0], layer + 1 < config.num_hidden_layers);
+                match last_rows {
+                    Some(rows) if !more => {
+                        block::forward_rows(&step, rows, w, x0, l, branch, &mut attend)?
+                    }
+                    _ => block::forward(&step, w, x0, l, branch, &mut attend)?,
+                }
+                if more {
                     std::mem::swap(x0, &mut layers[0].x_out);
                 }
             }

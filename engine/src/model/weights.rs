@@ -104,6 +104,12 @@ pub fn slots(config: &Config) -> Vec<Slot> {
 }
 
 impl LayerWeights {
+    /// The matrices that products read.
+    fn projections_mut(&mut self) -> [&mut Tensor; 7] {
+        let LayerWeights { q, k, v, o, gate, up, down, .. } = self;
+        [q, k, v, o, gate, up, down]
+    }
+
     fn tensors(&self) -> impl Iterator<Item = &Tensor> {
         let LayerWeights {
             attention_norm,
@@ -243,6 +249,23 @@ impl Weights {
             Ok(Tensor::from_f32(&slot.shape, values))
         })
         .expect("drawing numbers does not fail")
+    }
+
+    /// The same parameters with every layer's matrices packed ([`Tensor::pack`]): for serving, where
+    /// they are read by many products and never written. Embedding and head stay as they are.
+    ///
+    /// # Errors
+    /// Matrices that are packed already or lie on a GPU.
+    pub fn packed(mut self) -> Result<Weights> {
+        for matrix in self.layers.iter_mut().flat_map(LayerWeights::projections_mut) {
+            *matrix = matrix.pack()?; // one at a time: both forms of all would take twice the memory
+        }
+        Ok(self)
+    }
+
+    /// Bytes of all tensors.
+    pub fn bytes(&self) -> usize {
+        self.tensors().map(Tensor::bytes).sum()
     }
 
     /// Every tensor in the order of [`slots`].

@@ -36,9 +36,9 @@ pub struct LayerWorkspace {
     pub h2: Tensor,
     /// 1 / rms of x_mid's rows, [T].
     pub rstd2: Tensor,
-    /// Gate before SiLU, [T, F].
+    /// Gate before SiLU, [T, F]; unused with packed weights.
     pub gate: Tensor,
-    /// Up, [T, F].
+    /// Up, [T, F]; unused with packed weights.
     pub up: Tensor,
     /// silu(gate) · up, [T, F].
     pub act: Tensor,
@@ -74,32 +74,40 @@ impl LayerWorkspace {
         }
     }
 
-    /// Sizes everything for `t` tokens.
-    pub fn resize(&mut self, config: &Config, t: usize) {
-        let (c, f) = (config.hidden_size, config.intermediate_size);
-        let (q, kv) = (config.query_width(), config.kv_width());
-        let (h, hkv) = (config.num_attention_heads, config.num_key_value_heads);
-        for x in [&mut self.h1, &mut self.x_mid, &mut self.h2, &mut self.x_out] {
-            x.resize(&[t, c]);
-        }
-        for x in [&mut self.rstd1, &mut self.rstd2] {
-            x.resize(&[t]);
-        }
-        for x in [&mut self.q, &mut self.o] {
-            x.resize(&[t, q]);
-        }
+    /// Sizes what the keys and values of `t` tokens need: the normalised input and themselves.
+    pub fn resize_keys(&mut self, config: &Config, t: usize) {
+        let (kv, heads) = (config.kv_width(), config.num_key_value_heads);
+        self.h1.resize(&[t, config.hidden_size]);
+        self.rstd1.resize(&[t]);
         for x in [&mut self.k, &mut self.v] {
             x.resize(&[t, kv]);
         }
-        for x in [&mut self.gate, &mut self.up, &mut self.act] {
-            x.resize(&[t, f]);
+        if config.qk_norm() {
+            self.k_raw.resize(&[t, kv]);
+            self.k_rstd.resize(&[t * heads]);
+        }
+    }
+
+    /// Sizes what `t` queries and all behind them need; gate and up apart where products are fused.
+    pub fn resize_queries(&mut self, config: &Config, t: usize, fused: bool) {
+        let (c, f) = (config.hidden_size, config.intermediate_size);
+        let (q, h) = (config.query_width(), config.num_attention_heads);
+        for x in [&mut self.x_mid, &mut self.h2, &mut self.x_out] {
+            x.resize(&[t, c]);
+        }
+        self.rstd2.resize(&[t]);
+        for x in [&mut self.q, &mut self.o] {
+            x.resize(&[t, q]);
+        }
+        self.act.resize(&[t, f]);
+        if !fused {
+            self.gate.resize(&[t, f]);
+            self.up.resize(&[t, f]);
         }
         self.lse.resize(&[t, h]);
         if config.qk_norm() {
             self.q_raw.resize(&[t, q]);
-            self.k_raw.resize(&[t, kv]);
             self.q_rstd.resize(&[t * h]);
-            self.k_rstd.resize(&[t * hkv]);
         }
     }
 }
@@ -111,7 +119,7 @@ pub struct Workspace {
     pub x0: Tensor,
     /// One for inference, one a layer for training.
     pub layers: Vec<LayerWorkspace>,
-    /// Output of a projection before dropout, [T, C].
+    /// Output of a projection before dropout, [T, C]; rows of the last layer's input in a prefill.
     pub branch: Tensor,
     /// Rows of the residual stream that the head reads, [R, C].
     pub rows: Tensor,

@@ -2,6 +2,7 @@
 //! contiguous, no views: an operator's `Spec` says how it reads the elements, and checks lengths.
 //! Elsewhere: arithmetic (`ops`), files (`checkpoint`), device memory itself (`bindings::driver`).
 
+use crate::cpu::gemm::{Panels, View};
 use crate::error::{Error, Result, expect_len};
 use crate::profile;
 use bindings::{Buffer, Gpu};
@@ -66,12 +67,14 @@ enum Storage {
     CudaF32(Buffer<f32>),
     CudaBf16(Buffer<bf16>),
     CudaU32(Buffer<u32>),
+    /// A matrix that [`Tensor::pack`] made ready for products.
+    Panels(Panels),
 }
 
-/// `$body` with `$v` bound to the elements, wherever they lie; one body for the host's vectors and one
-/// for a GPU's buffers.
+/// `$body` with `$v` bound to the elements, wherever they lie; one body for the host's vectors, one
+/// for a GPU's buffers, one for packed weights.
 macro_rules! each {
-    ($storage:expr, $v:ident => $host:expr, $b:ident => $cuda:expr) => {
+    ($storage:expr, $v:ident => $host:expr, $b:ident => $cuda:expr, packed => $packed:expr) => {
         match $storage {
             Storage::F32($v) => $host,
             Storage::Bf16($v) => $host,
@@ -79,6 +82,7 @@ macro_rules! each {
             Storage::CudaF32($b) => $cuda,
             Storage::CudaBf16($b) => $cuda,
             Storage::CudaU32($b) => $cuda,
+            Storage::Panels(_) => $packed,
         }
     };
 }
@@ -99,6 +103,8 @@ pub enum Data<'a> {
     CudaBf16(&'a Buffer<bf16>),
     /// u32 in the memory of a GPU.
     CudaU32(&'a Buffer<u32>),
+    /// f32 weights `[N, K]` that lie packed in host memory.
+    Panels(&'a Panels),
 }
 
 /// [`Data`] that may be written.
@@ -117,6 +123,8 @@ pub enum DataMut<'a> {
     CudaBf16(&'a mut Buffer<bf16>),
     /// u32 in the memory of a GPU.
     CudaU32(&'a mut Buffer<u32>),
+    /// Packed weights, which no operator writes.
+    Packed,
 }
 
 /// A row-major, contiguous array on a device.
@@ -178,10 +186,10 @@ impl Tensor {
         self.len() == 0
     }
 
-    /// Element type.
+    /// Element type; of packed weights that of the elements that were packed.
     pub fn dtype(&self) -> DType {
         match self.storage {
-            Storage::F32(_) | Storage::CudaF32(_) => DType::F32,
+            Storage::F32(_) | Storage::CudaF32(_) | Storage::Panels(_) => DType::F32,
             Storage::Bf16(_) | Storage::CudaBf16(_) => DType::Bf16,
             Storage::U32(_) | Storage::CudaU32(_) => DType::U32,
         }
@@ -189,7 +197,43 @@ impl Tensor {
 
     /// Where it lies.
     pub fn device(&self) -> Device {
-        each!(&self.storage, _v => Device::Cpu, b => Device::Cuda(b.gpu().ordinal()))
+        let cuda = |gpu: &Gpu| Device::Cuda(gpu.ordinal());
+        each!(&self.storage, _v => Device::Cpu, b => cuda(b.gpu()), packed => Device::Cpu)
+    }
+
+    /// Whether it was packed for products: only `ops::linear` reads it then.
+    pub fn is_packed(&self) -> bool {
+        matches!(self.storage, Storage::Panels(_))
+    }
+
+    /// Weights `[N, K]`, f32 or bf16 in host memory, laid ready for `ops::linear`: no product packs
+    /// them again. They cannot be trained or read row by row; [`Tensor::to_dtype`] gives them back.
+    ///
+    /// # Errors
+    /// Another number of axes, element type or place.
+    pub fn pack(&self) -> Result<Tensor> {
+        let &[n, k] = self.shape.as_slice() else {
+            let problem = format!("{:?} has not two axes; only a matrix can be packed", self.shape);
+            return Err(Error::invalid("tensor", problem));
+        };
+        let panels = match &self.storage {
+            Storage::F32(v) => Panels::new(View::new(v, n, k).t()),
+            Storage::Bf16(v) => Panels::new(View::new(v, n, k).t()),
+            _ => return Err(no_arm("pack", &[self])),
+        };
+        Ok(Tensor { shape: self.shape.clone(), storage: Storage::Panels(panels) })
+    }
+
+    /// Bytes that its elements take, wherever they lie.
+    pub fn bytes(&self) -> usize {
+        match &self.storage {
+            Storage::Panels(p) => p.bytes(),
+            _ => self.len() * self.dtype().size(),
+        }
+    }
+
+    fn kind(&self) -> String {
+        format!("{}{}", if self.is_packed() { "packed " } else { "" }, self.dtype())
     }
 
     /// The same tensor on `device`: a copy, also where it lies there already.
@@ -227,6 +271,10 @@ impl Tensor {
             Storage::CudaF32(b) => from!(F32, CudaF32, b),
             Storage::CudaBf16(b) => from!(Bf16, CudaBf16, b),
             Storage::CudaU32(b) => from!(U32, CudaU32, b),
+            Storage::Panels(p) => match &gpu {
+                None => Storage::Panels(p.clone()),
+                Some(gpu) => Storage::CudaF32(gpu.upload(&p.unpack())?),
+            },
         };
         Ok(Tensor { shape: self.shape.clone(), storage })
     }
@@ -255,6 +303,7 @@ impl Tensor {
             Storage::CudaF32(b) => Data::CudaF32(b),
             Storage::CudaBf16(b) => Data::CudaBf16(b),
             Storage::CudaU32(b) => Data::CudaU32(b),
+            Storage::Panels(p) => Data::Panels(p),
         }
     }
 
@@ -267,6 +316,7 @@ impl Tensor {
             Storage::CudaF32(b) => DataMut::CudaF32(b),
             Storage::CudaBf16(b) => DataMut::CudaBf16(b),
             Storage::CudaU32(b) => DataMut::CudaU32(b),
+            Storage::Panels(_) => DataMut::Packed,
         }
     }
 
@@ -274,7 +324,7 @@ impl Tensor {
     /// seen its largest batch never allocates again. The elements are unspecified afterwards.
     ///
     /// # Panics
-    /// If it lies on a GPU that has no room; [`Tensor::try_resize`] answers instead.
+    /// If it is packed, or lies on a GPU that has no room; [`Tensor::try_resize`] answers instead.
     pub fn resize(&mut self, shape: &[usize]) {
         if let Err(e) = self.try_resize(shape) {
             panic!("resizing a tensor to {shape:?}: {e}");
@@ -284,10 +334,11 @@ impl Tensor {
     /// As [`Tensor::resize`].
     ///
     /// # Errors
-    /// If it lies on a GPU that has no room; it is unchanged then.
+    /// If it is packed, or lies on a GPU that has no room; it is unchanged then.
     pub fn try_resize(&mut self, shape: &[usize]) -> Result<()> {
         let n = elements(shape);
-        each!(&mut self.storage, v => v.resize(n, Default::default()), b => b.resize(n)?);
+        each!(&mut self.storage, v => v.resize(n, Default::default()), b => b.resize(n)?,
+            packed => return Err(no_arm("resize", &[self])));
         self.shape.clear();
         self.shape.extend_from_slice(shape);
         Ok(())
@@ -299,7 +350,7 @@ impl Tensor {
         each!(&mut self.storage, v => v.fill(Default::default()), b => {
             let gpu = b.gpu().clone();
             gpu.zero(b)?;
-        });
+        }, packed => return Err(no_arm("zero", &[self])));
         Ok(())
     }
 
@@ -370,6 +421,7 @@ impl Tensor {
             Storage::F32(v) => v.clone(),
             Storage::Bf16(v) => v.iter().map(|x| x.to_f32()).collect(),
             Storage::U32(v) => v.iter().map(|&x| x as f32).collect(),
+            Storage::Panels(p) => p.unpack(),
             _ => return self.to(Device::Cpu)?.to_f32_vec(),
         })
     }
@@ -381,6 +433,10 @@ impl Tensor {
                 Storage::Bf16(v.iter().map(|&x| bf16::from_f32(x)).collect())
             }
             (Storage::Bf16(v), DType::F32) => Storage::F32(v.iter().map(|x| x.to_f32()).collect()),
+            (Storage::Panels(p), DType::F32) => Storage::F32(p.unpack()),
+            (Storage::Panels(p), DType::Bf16) => {
+                Storage::Bf16(p.unpack().into_iter().map(bf16::from_f32).collect())
+            }
             (_, to) if to == self.dtype() => return self.to(self.device()),
             (_, to) => {
                 let problem =
@@ -396,7 +452,7 @@ impl Tensor {
             "tensor",
             format!(
                 "{want} in host memory was asked for, it is {} on {}",
-                self.dtype(),
+                self.kind(),
                 self.device()
             ),
         )
@@ -421,6 +477,6 @@ pub fn no_arm(op: &'static str, args: &[&Tensor]) -> Error {
     if args.iter().any(|t| t.device() != device) {
         return Error::MixedDevices { op };
     }
-    let types: Vec<String> = args.iter().map(|t| t.dtype().to_string()).collect();
+    let types: Vec<String> = args.iter().map(|t| t.kind()).collect();
     Error::Unsupported { op, device, types: types.join(" × ") }
 }

@@ -2,16 +2,19 @@
 //! written once over `Simd` and compiled for each instruction set and each edge size.
 
 use super::pack::{Element, pack};
-use super::{Start, View};
+use super::panels::Panels;
+use super::{Gate, Start, View};
 use crate::cpu::simd::{Kernel, Level, Portable, Simd};
 use std::any::TypeId;
 use std::marker::PhantomData;
 
 /// Size of the micro-tile of an instruction set.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
     pub rows: usize,
     pub cols: usize,
+    /// f32 in a vector.
+    pub lanes: usize,
 }
 
 impl Shape {
@@ -22,7 +25,7 @@ impl Shape {
             Level::Neon => (NEON.0, NEON.1, 4),
             Level::Portable => (PORTABLE.0, PORTABLE.1, 8),
         };
-        Shape { rows, cols: vectors * lanes }
+        Shape { rows, cols: vectors * lanes, lanes }
     }
 
     /// Rows that panels of `rows` rows take with their padding.
@@ -75,6 +78,12 @@ impl<'a> Tile<'a> {
         Tile { at: c.as_mut_ptr(), stride: cols, rows, cols, c: PhantomData }
     }
 
+    /// Rows and columns.
+    #[inline(always)]
+    pub fn size(&self) -> (usize, usize) {
+        (self.rows, self.cols)
+    }
+
     /// The rectangle of `rows` × `cols` at (i, j).
     ///
     /// # Safety
@@ -96,17 +105,26 @@ impl<'a> Tile<'a> {
 
     /// Columns `from..to` of row i.
     #[inline(always)]
-    fn row(&mut self, i: usize, from: usize, to: usize) -> &mut [f32] {
+    pub fn row(&mut self, i: usize, from: usize, to: usize) -> &mut [f32] {
         assert!(i < self.rows && from <= to && to <= self.cols);
         // SAFETY: inside the rectangle, checked above; the tile is its only user while it lives.
         unsafe { std::slice::from_raw_parts_mut(self.at.add(i * self.stride + from), to - from) }
     }
 }
 
+/// Where B lies.
+#[derive(Clone, Copy)]
+pub(super) enum Right<'a, T> {
+    /// A matrix, which a task packs for itself.
+    View(View<'a, T>),
+    /// Packed already.
+    Panels(&'a Panels),
+}
+
 /// One tile of C over the whole depth.
 pub(super) struct Task<'a, T> {
     pub a: View<'a, f32>,
-    pub b: View<'a, T>,
+    pub b: Right<'a, T>,
     /// Row and column of C where the tile begins.
     pub at: (usize, usize),
     /// Elements of k a block.
@@ -142,24 +160,23 @@ impl<T: Element> Kernel for Task<'_, T> {
         let width = nv * S::LANES;
         for k in (0..depth).step_by(self.depth) {
             let kc = self.depth.min(depth - k);
-            // The panels lie one behind the other, the last narrower where fewer rows are left.
-            let height = height(if rows % mr == 0 { mr } else { rows % mr });
-            let a_len = ((rows - 1) / mr * mr + height) * kc;
-            let a = &mut self.a_panels[..a_len];
-            for i in (0..rows).step_by(PANELS * mr) {
-                let these = (PANELS * mr).min(rows - i);
-                let end = if i + these == rows { a_len } else { (i + these) * kc };
-                let line = (self.at.0 + i, these);
-                pack(s, self.a, line, (k, kc), (mr, height), &mut a[i * kc..end]);
-            }
+            let (a, height) = pack_left(s, self.a, (self.at.0, rows), (k, kc), self.a_panels);
             for group in (0..cols).step_by(PANELS * width) {
                 let wide = (PANELS * width).min(cols - group);
-                let b = &mut self.b_panels[..wide.next_multiple_of(S::LANES) * kc];
-                let last = (wide % width).next_multiple_of(S::LANES);
-                pack(s, self.b.t(), (self.at.1 + group, wide), (k, kc), (width, last), b);
+                let at = self.at.1 + group;
+                if let Right::View(b) = self.b {
+                    let panels = &mut self.b_panels[..wide.next_multiple_of(S::LANES) * kc];
+                    let last = (wide % width).next_multiple_of(S::LANES);
+                    pack(s, b.t(), (at, wide), (k, kc), (width, last), panels);
+                }
                 for j in (0..wide).step_by(width) {
                     let real = width.min(wide - j);
-                    let b = &b[j * kc..][..real.next_multiple_of(S::LANES) * kc];
+                    let b = match self.b {
+                        Right::View(_) => {
+                            &self.b_panels[j * kc..][..real.next_multiple_of(S::LANES) * kc]
+                        }
+                        Right::Panels(b) => b.panel(at + j, k, kc).0,
+                    };
                     for i in (0..rows).step_by(mr) {
                         let (r, h) = if i + mr <= rows { (mr, mr) } else { (rows - i, height) };
                         let a = &a[i * kc..][..h * kc];
@@ -168,6 +185,73 @@ impl<T: Element> Kernel for Task<'_, T> {
                 }
             }
             load = true;
+        }
+    }
+}
+
+/// Packs rows `first..first + rows` of A, a block of k, into panels one behind the other: the panels, and
+/// the height of the last, which is lower where fewer rows are left.
+#[inline(always)]
+fn pack_left<'p, S: Simd>(
+    s: S,
+    a: View<f32>,
+    (first, rows): (usize, usize),
+    (k, kc): (usize, usize),
+    panels: &'p mut [f32],
+) -> (&'p [f32], usize) {
+    let mr = micro_tile::<S>().0;
+    let height = height(if rows % mr == 0 { mr } else { rows % mr });
+    let length = ((rows - 1) / mr * mr + height) * kc;
+    let panels = &mut panels[..length];
+    for i in (0..rows).step_by(PANELS * mr) {
+        let these = (PANELS * mr).min(rows - i);
+        let end = if i + these == rows { length } else { (i + these) * kc };
+        pack(s, a, (first + i, these), (k, kc), (mr, height), &mut panels[i * kc..end]);
+    }
+    (panels, height)
+}
+
+/// One tile of C ← gate(A·B, A·B'), where both products never leave the cache. Its depth is not cut:
+/// a micro-tile of both is complete before they meet.
+pub(super) struct Gated<'a, G> {
+    pub a: View<'a, f32>,
+    pub b: [&'a Panels; 2],
+    pub gate: G,
+    /// Row and column of C where the tile begins.
+    pub at: (usize, usize),
+    pub c: Tile<'a>,
+    /// Room for the tile's rows, padded, × K.
+    pub a_panels: &'a mut [f32],
+}
+
+impl<G: Gate> Kernel for Gated<'_, G> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let (mr, nv) = micro_tile::<S>();
+        let (rows, cols, depth) = (self.c.rows, self.c.cols, self.a.cols);
+        let (a, height) = pack_left(s, self.a, (self.at.0, rows), (0, depth), self.a_panels);
+        for j in (0..cols).step_by(nv * S::LANES) {
+            let real = (nv * S::LANES).min(cols - j);
+            let b = self.b.map(|b| b.panel(self.at.1 + j, 0, depth).0);
+            for i in (0..rows).step_by(mr) {
+                let (r, h) = if i + mr <= rows { (mr, mr) } else { (rows - i, height) };
+                let a = &a[i * depth..][..h * depth];
+                let mut c = self.c.inner(i, j, r, real);
+                let (mut x, mut y) = ([0.0; MOST], [0.0; MOST]);
+                let width = real.next_multiple_of(S::LANES);
+                for (b, out) in b.into_iter().zip([&mut x, &mut y]) {
+                    edge(s, a, b, Tile::new(&mut out[..h * width], h, width), h, false);
+                }
+                for i in 0..r {
+                    for v in (0..real).step_by(S::LANES) {
+                        let (x, y) = (s.load(&x[i * width + v..]), s.load(&y[i * width + v..]));
+                        let to = (v + S::LANES).min(real);
+                        s.store_partial(self.gate.apply(s, x, y), c.row(i, v, to));
+                    }
+                }
+            }
         }
     }
 }

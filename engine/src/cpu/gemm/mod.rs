@@ -1,17 +1,22 @@
 //! Packed-panel matrix products: what every linear layer, head and codebook search stands on.
-//! Here: views, blocking and the pool; `pack` lays panels, `kernel` multiplies them.
+//! Here: views, blocking and the pool; `pack` lays panels, `panels` keeps them, `kernel` multiplies
+//! them, `few` multiplies a few rows without any.
 //!
 //! C (+)= A·B in f32. Every element of C is one chain of fused multiply-adds over k = 0, 1, 2, …
 //! from its start value, whatever M, N, the tile it falls in, the thread, and the instruction set
 //! (as long as that has an FMA). So a row's result has the same bits in any batch, and the block
 //! sizes below are free to follow the caches.
 
+mod few;
 mod kernel;
 mod pack;
+mod panels;
 
-use super::simd;
-use kernel::{Task, Tile};
+use super::simd::{self, Simd};
+use few::Few;
+use kernel::{Gated, Right, Shape, Task, Tile};
 pub use pack::Element;
+pub use panels::Panels;
 use rayon::prelude::*;
 use std::cell::RefCell;
 
@@ -25,6 +30,10 @@ const COLS: usize = 256;
 const COLS_FEW_ROWS: usize = 512;
 /// Multiply-adds below which waking the pool costs more than the products.
 const SERIAL: usize = 64 * 1024;
+/// Elements of B below which it is packed by one thread.
+const PARALLEL_PACK: usize = 256 * 1024;
+/// Elements of A that a task packs where the depth is not cut: half of an L2 cache.
+const WHOLE: usize = 128 * 1024;
 
 /// A matrix `[rows, cols]` in a slice: element (i, j) is `data[i·row_stride + j·col_stride]`.
 #[derive(Debug, Clone, Copy)]
@@ -80,55 +89,125 @@ pub enum Start<'a> {
     Row(&'a [f32]),
 }
 
+/// What becomes of two products that are computed side by side: `gate(A·B, A·B')`, element by element.
+pub trait Gate: Copy + Send + Sync + 'static {
+    /// A vector of the result.
+    fn apply<S: Simd>(self, s: S, a: S::V, b: S::V) -> S::V;
+}
+
 /// C ← start + A·B on the pool. a `[M, K]` · b `[K, N]` f32 or bf16 · c `[M, N]`, row-major.
 ///
 /// # Panics
 /// If the shapes contradict each other.
 pub fn gemm<T: Element>(a: View<f32>, b: View<T>, start: Start, c: &mut [f32]) {
-    product(a, b, start, c, true);
+    product(a, Right::View(b), (b.rows, b.cols), start, c, true);
 }
 
 /// [`gemm`] on the calling thread alone: for callers that are a task of the pool already.
 pub fn gemm_serial<T: Element>(a: View<f32>, b: View<T>, start: Start, c: &mut [f32]) {
-    product(a, b, start, c, false);
+    product(a, Right::View(b), (b.rows, b.cols), start, c, false);
 }
 
-fn product<T: Element>(a: View<f32>, b: View<T>, start: Start, c: &mut [f32], pool: bool) {
-    let (m, n, k) = (a.rows, b.cols, a.cols);
-    assert_eq!(b.rows, k, "rows of B for a depth of {k}");
-    assert_eq!(c.len(), m * n, "elements of C for [{m}, {n}]");
+/// [`gemm`] with a B that was packed before; the same bits.
+pub fn gemm_packed(a: View<f32>, b: &Panels, start: Start, c: &mut [f32]) {
+    product::<f32>(a, Right::Panels(b), (b.depth(), b.cols()), start, c, true);
+}
+
+/// [`gemm_packed`] on the calling thread alone.
+pub fn gemm_packed_serial(a: View<f32>, b: &Panels, start: Start, c: &mut [f32]) {
+    product::<f32>(a, Right::Panels(b), (b.depth(), b.cols()), start, c, false);
+}
+
+/// C ← gate(A·b, A·up) on the pool, without either product in memory: the feed-forward's first half.
+/// a `[M, K]` · b, up `[K, N]` · c `[M, N]`.
+///
+/// # Panics
+/// If the shapes contradict each other.
+pub fn gemm_gated<G: Gate>(a: View<f32>, b: &Panels, up: &Panels, gate: G, c: &mut [f32]) {
+    let (m, n, k) = (a.rows, b.cols(), a.cols);
+    assert_eq!((b.depth(), up.depth(), up.cols()), (k, k, n), "shapes of the two products");
+    let most = (WHOLE / k.max(1)).clamp(1, ROWS);
+    each_tile(m, n, k, (most, COLS), c, true, |shape, at, c| {
+        BUFFERS.with_borrow_mut(|[panels, _]| {
+            let a_panels = lines(panels, shape.padded_rows(c.size().0) * k);
+            simd::run(Gated { a, b: [b, up], gate, at, c, a_panels });
+        });
+    });
+}
+
+fn product<T: Element>(
+    a: View<f32>,
+    b: Right<T>,
+    (depth, n): (usize, usize),
+    start: Start,
+    c: &mut [f32],
+    pool: bool,
+) {
+    let (m, k) = (a.rows, a.cols);
+    assert_eq!(depth, k, "rows of B for a depth of {k}");
     if let Start::Row(row) = start {
         assert_eq!(row.len(), n, "elements of the start row");
     }
+    if let Right::View(b) = b
+        && m <= few::MOST_ROWS
+        && b.row_stride == 1
+        && a.col_stride == 1
+    {
+        return each_tile(m, n, k, (few::MOST_ROWS, COLS_FEW_ROWS), c, pool, |_, (_, at), c| {
+            simd::run(Few { a, b, at, start, c })
+        });
+    }
+    let block = even(k.max(1), KC, 4);
+    let most = if m <= ROWS / 4 { COLS_FEW_ROWS } else { COLS };
+    each_tile(m, n, k, (ROWS, most), c, pool, |shape, at, c| {
+        BUFFERS.with_borrow_mut(|[a_panels, b_panels]| {
+            let (rows, cols) = c.size();
+            let group = match b {
+                Right::View(_) => {
+                    cols.next_multiple_of(shape.cols).min(kernel::PANELS * shape.cols)
+                }
+                Right::Panels(_) => 0,
+            };
+            simd::run(Task {
+                a,
+                b,
+                at,
+                depth: block,
+                start,
+                c,
+                a_panels: lines(a_panels, shape.padded_rows(rows) * block),
+                b_panels: lines(b_panels, group * block),
+            });
+        });
+    });
+}
+
+/// Calls `task` for every tile of C `[m, n]`, at most `rows` × `cols` large, with the micro-tile's shape
+/// and the place where the tile begins; on the pool where `pool` says so and the products are worth it.
+fn each_tile(
+    m: usize,
+    n: usize,
+    k: usize,
+    (rows, cols): (usize, usize),
+    c: &mut [f32],
+    pool: bool,
+    task: impl Fn(Shape, (usize, usize), Tile) + Send + Sync,
+) {
+    assert_eq!(c.len(), m * n, "elements of C for [{m}, {n}]");
     if m == 0 || n == 0 {
         return;
     }
-    let shape = kernel::Shape::of(simd::level());
-    let rows = even(m, ROWS, shape.rows);
-    let cols = even(n, if m <= ROWS / 4 { COLS_FEW_ROWS } else { COLS }, shape.cols);
-    let block = even(k.max(1), KC, 4);
+    let shape = Shape::of(simd::level());
+    let (rows, cols) = (even(m, rows, shape.rows), even(n, cols, shape.cols));
     let (down, across) = (m.div_ceil(rows), n.div_ceil(cols));
     let whole = Tile::new(c, m, n);
     // Down first: tasks that read the same part of B follow each other.
     let task = |t: usize| {
         let (i, j) = (t % down * rows, t / down * cols);
-        let (h, w) = (rows.min(m - i), cols.min(n - j));
         // SAFETY: (i, j) differ by task in steps of (rows, cols), so no two parts overlap, and
         // `whole` borrows C until every task is done.
-        let tile = unsafe { whole.part(i, j, h, w) };
-        BUFFERS.with_borrow_mut(|[a_panels, b_panels]| {
-            let group = w.next_multiple_of(shape.cols).min(kernel::PANELS * shape.cols);
-            simd::run(Task {
-                a,
-                b,
-                at: (i, j),
-                depth: block,
-                start,
-                c: tile,
-                a_panels: lines(a_panels, shape.padded_rows(h) * block),
-                b_panels: lines(b_panels, group * block),
-            });
-        });
+        let tile = unsafe { whole.part(i, j, rows.min(m - i), cols.min(n - j)) };
+        task(shape, (i, j), tile);
     };
     let tasks = down * across;
     if pool && tasks > 1 && m * n * k.max(1) > SERIAL {
@@ -257,6 +336,50 @@ mod tests {
             let part = View::new(&x[from * k..], rows, k);
             gemm(part, View::new(&w, n, k).t(), Start::Zero, &mut some);
             assert_eq!(some, all[from * n..][..rows * n]);
+        }
+    }
+
+    #[test]
+    fn packed_once_or_each_time_is_the_same_bits() {
+        for (m, n, k) in SHAPES {
+            let (x, w, row) = (random(1, m * k), random(2, n * k), random(3, n));
+            let (a, b) = (View::new(&x, m, k), View::new(&w, n, k).t());
+            let panels = Panels::new(b);
+            assert_eq!(panels.unpack(), w, "{n} {k}");
+            let mut want = vec![0.0; m * n];
+            gemm(a, b, Start::Row(&row), &mut want);
+            let mut have = vec![f32::NAN; m * n];
+            gemm_packed(a, &panels, Start::Row(&row), &mut have);
+            assert_eq!(have, want, "{m} {n} {k}");
+            gemm_packed_serial(a, &panels, Start::Add, &mut have);
+            gemm(a, b, Start::Add, &mut want);
+            assert_eq!(have, want, "{m} {n} {k}, added");
+        }
+    }
+
+    /// a − 2·b: an order that a test can see.
+    #[derive(Clone, Copy)]
+    struct Less;
+
+    impl Gate for Less {
+        fn apply<S: Simd>(self, s: S, a: S::V, b: S::V) -> S::V {
+            s.sub(a, s.add(b, b))
+        }
+    }
+
+    #[test]
+    fn gated_products_are_the_gate_of_the_products() {
+        for (m, n, k) in SHAPES {
+            let (x, w, v) = (random(1, m * k), random(2, n * k), random(3, n * k));
+            let a = View::new(&x, m, k);
+            let [w, v] = [&w, &v].map(|w| View::new(w, n, k).t());
+            let (mut first, mut second) = (vec![0.0; m * n], vec![0.0; m * n]);
+            gemm(a, w, Start::Zero, &mut first);
+            gemm(a, v, Start::Zero, &mut second);
+            let want: Vec<f32> = first.iter().zip(&second).map(|(a, b)| a - (b + b)).collect();
+            let mut have = vec![f32::NAN; m * n];
+            gemm_gated(a, &Panels::new(w), &Panels::new(v), Less, &mut have);
+            assert_eq!(have, want, "{m} {n} {k}");
         }
     }
 

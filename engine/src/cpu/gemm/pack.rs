@@ -11,6 +11,17 @@ pub trait Element: Copy + Send + Sync + 'static {
     /// The value as f32, exactly.
     fn wide(self) -> f32;
 
+    /// The first LANES values as a vector; panics if there are fewer.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn load<S: Simd>(s: S, from: &[Self]) -> S::V {
+        let mut wide = [0.0; 16];
+        for (wide, x) in wide[..S::LANES].iter_mut().zip(&from[..S::LANES]) {
+            *wide = x.wide();
+        }
+        s.load(&wide)
+    }
+
     /// Four values as a vector.
     #[cfg(target_arch = "x86_64")]
     #[doc(hidden)]
@@ -24,6 +35,11 @@ impl Element for f32 {
     #[inline(always)]
     fn wide(self) -> f32 {
         self
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(s: S, from: &[f32]) -> S::V {
+        s.load(from)
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -95,14 +111,23 @@ pub(super) fn pack<S: Simd, T: Element>(
         for p in 0..count {
             let (real, wide) = size(p);
             let panel = &mut panels[p * width * depth..][..wide * depth];
+            let strips = depth.div_ceil(STRIP);
             for (s, strip) in panel.chunks_mut(STRIP * wide).enumerate() {
                 let from = first + p * width * m.row_stride + s * STRIP;
                 let length = strip.len() / wide;
+                // While this strip is read the next one comes, behind the last the next panel's first.
+                #[cfg(target_arch = "x86_64")]
+                let ahead = match s + 1 < strips {
+                    true => STRIP,
+                    false => (width * m.row_stride).wrapping_sub(s * STRIP),
+                };
                 let mut l = 0;
                 #[cfg(target_arch = "x86_64")]
                 if TypeId::of::<S>() != TypeId::of::<Portable>() {
                     // SAFETY: on x86-64 every `Simd` but `Portable` proves that AVX is there.
-                    l = unsafe { transpose8(&m.data[from..], m.row_stride, real, wide, strip) };
+                    l = unsafe {
+                        transpose8(&m.data[from..], m.row_stride, real, wide, strip, ahead)
+                    };
                 }
                 let row = |l: usize| &m.data[from + l * m.row_stride..][..length];
                 while l + 4 <= real {
@@ -135,7 +160,7 @@ const AHEAD: usize = 8;
 
 /// Asks for the cache line of an element, which may lie beyond the end.
 #[inline(always)]
-fn prefetch<T>(data: &[T], at: usize) {
+pub(super) fn prefetch<T>(data: &[T], at: usize) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch reads nothing that the program sees, wherever it points.
     unsafe {
@@ -199,7 +224,7 @@ fn transpose4<T: Element>(rows: [&[T]; 4], l: usize, width: usize, panel: &mut [
 }
 
 /// As many of `lines` as are whole eights into a panel of `width`; how many these were. Line l begins
-/// at `from[l·stride]`. Four k a round, lines 0–3 of eight in the lower and 4–7 in the upper halves, so
+/// at `from[l·stride]`; what lies `ahead` of it is asked for. Four k a round, lines 0–3 of eight in the lower and 4–7 in the upper halves, so
 /// that no shuffle crosses them.
 ///
 /// # Safety
@@ -213,6 +238,7 @@ unsafe fn transpose8<T: Element>(
     lines: usize,
     width: usize,
     panel: &mut [f32],
+    ahead: usize,
 ) -> usize {
     let (depth, lines) = (panel.len() / width, lines / 8 * 8);
     if lines == 0 || depth == 0 {
@@ -223,6 +249,11 @@ unsafe fn transpose8<T: Element>(
     for l in (0..lines).step_by(8) {
         let line = from.as_ptr().wrapping_add(l * stride);
         for k in (0..fours).step_by(4) {
+            if k % 16 == 0 {
+                for r in 0..8 {
+                    prefetch(from, ((l + r) * stride + k).wrapping_add(ahead));
+                }
+            }
             // SAFETY: line l + r < lines and k + 4 ≤ depth, inside of `from` by the assertion above.
             let four = |r: usize| T::four(unsafe { &*line.add(r * stride + k).cast::<[T; 4]>() });
             let both = |r: usize| _mm256_set_m128(four(r + 4), four(r));

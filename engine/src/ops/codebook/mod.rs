@@ -5,8 +5,8 @@
 //!   update   c[k] = mean of the x[n] with code[n] = k, in order of n; an empty c[k] stays
 //! ```
 //!
-//! Distances are summed from differences, not from ‖c‖² − 2·x·c, which loses the digits that decide
-//! between near neighbours. Elsewhere: k-means itself and what it does with empty codewords
+//! Distances are summed from differences; ‖c‖² − 2·x·c loses the digits that decide between near
+//! neighbours, so it may only rule out centres that are farther by more than its rounding. Elsewhere: k-means itself and what it does with empty codewords
 //! (`trainer::quantize`).
 
 mod cpu;
@@ -106,9 +106,9 @@ impl Spec {
         })
     }
 
-    /// The least that an assignment must do: a difference, a square and a sum per element.
+    /// The least that an assignment must do: a product and a sum per element.
     pub fn work(&self) -> Work {
         let (n, d, k) = (self.points as u64, self.width as u64, self.codes as u64);
-        Work { flops: 3 * n * k * d, bytes: 4 * (n * d + k * d) + 8 * n }
+        Work { flops: 2 * n * k * d, bytes: 4 * (n * d + k * d) + 8 * n }
     }
 }

@@ -1,10 +1,11 @@
 //! All three products are one packed GEMM with other strides.
 
 use super::Spec;
-use crate::cpu::gemm::{Element, Start, View, gemm};
+use crate::cpu::gemm::{Element, Panels, Start, View, gemm, gemm_gated, gemm_packed};
 use crate::cpu::simd::{Kernel, Simd, run};
 use crate::cpu::tiles;
 use crate::error::Result;
+use crate::ops::swiglu::Unit;
 
 pub(super) fn forward<T: Element>(
     spec: &Spec,
@@ -23,6 +24,34 @@ pub(super) fn forward_add<T: Element>(
     y: &mut [f32],
 ) -> Result<()> {
     product(spec, x, w, Start::Add, y)
+}
+
+pub(super) fn forward_packed(
+    spec: &Spec,
+    x: &[f32],
+    w: &Panels,
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+) -> Result<()> {
+    let start = bias.map_or(Start::Zero, Start::Row);
+    gemm_packed(View::new(x, spec.rows, spec.inputs), w, start, y);
+    Ok(())
+}
+
+pub(super) fn forward_add_packed(spec: &Spec, x: &[f32], w: &Panels, y: &mut [f32]) -> Result<()> {
+    gemm_packed(View::new(x, spec.rows, spec.inputs), w, Start::Add, y);
+    Ok(())
+}
+
+pub(super) fn forward_swiglu(
+    spec: &Spec,
+    x: &[f32],
+    gate: &Panels,
+    up: &Panels,
+    y: &mut [f32],
+) -> Result<()> {
+    gemm_gated(View::new(x, spec.rows, spec.inputs), gate, up, Unit, y);
+    Ok(())
 }
 
 fn product<T: Element>(spec: &Spec, x: &[f32], w: &[T], start: Start, y: &mut [f32]) -> Result<()> {

@@ -5,6 +5,9 @@
 //! dw[n, k] += Σ_m dy[m, n]·x[m, k]          db[n] += Σ_m dy[m, n]
 //! ```
 //!
+//! For serving, weights may be packed ([`Tensor::pack`]): the same bits, without packing them for each
+//! product, and the feed-forward's two products meet in registers ([`forward_swiglu`]).
+//!
 //! A row's result has the same bits whatever rows are computed beside it. Elsewhere: the products
 //! themselves (`cpu::gemm`).
 
@@ -42,7 +45,7 @@ impl Spec {
     }
 }
 
-/// y ← x·wᵀ + bias. x `[M, K]` · w `[N, K]` f32 or bf16 · bias `[N]` · y `[M, N]`.
+/// y ← x·wᵀ + bias. x `[M, K]` · w `[N, K]` f32, bf16 or packed · bias `[N]` · y `[M, N]`.
 ///
 /// # Errors
 /// Lengths that contradict the spec, mixed devices, other element types.
@@ -60,6 +63,9 @@ pub fn forward(
         return match (x.data(), w.data(), y.data_mut()) {
             (Data::F32(x), Data::F32(w), DataMut::F32(y)) => cpu::forward(spec, x, w, None, y),
             (Data::F32(x), Data::Bf16(w), DataMut::F32(y)) => cpu::forward(spec, x, w, None, y),
+            (Data::F32(x), Data::Panels(w), DataMut::F32(y)) => {
+                cpu::forward_packed(spec, x, w, None, y)
+            }
             _ => Err(no_arm(OP, &[x, w, y])),
         };
     };
@@ -70,6 +76,9 @@ pub fn forward(
         }
         (Data::F32(x), Data::Bf16(w), Data::F32(b), DataMut::F32(y)) => {
             cpu::forward(spec, x, w, Some(b), y)
+        }
+        (Data::F32(x), Data::Panels(w), Data::F32(b), DataMut::F32(y)) => {
+            cpu::forward_packed(spec, x, w, Some(b), y)
         }
         _ => Err(no_arm(OP, &[x, w, b, y])),
     }
@@ -86,7 +95,32 @@ pub fn forward_add(spec: &Spec, x: &Tensor, w: &Tensor, y: &mut Tensor) -> Resul
     match (x.data(), w.data(), y.data_mut()) {
         (Data::F32(x), Data::F32(w), DataMut::F32(y)) => cpu::forward_add(spec, x, w, y),
         (Data::F32(x), Data::Bf16(w), DataMut::F32(y)) => cpu::forward_add(spec, x, w, y),
+        (Data::F32(x), Data::Panels(w), DataMut::F32(y)) => cpu::forward_add_packed(spec, x, w, y),
         _ => Err(no_arm(OP, &[x, w, y])),
+    }
+}
+
+/// y ← silu(x·gateᵀ)·(x·upᵀ) with packed weights, neither product in memory: the feed-forward's first
+/// half where nothing is kept for a backward. x `[M, K]` · gate, up `[N, K]` · y `[M, N]`.
+///
+/// # Errors
+/// As [`forward`]; weights that are not packed.
+pub fn forward_swiglu(
+    spec: &Spec,
+    x: &Tensor,
+    gate: &Tensor,
+    up: &Tensor,
+    y: &mut Tensor,
+) -> Result<()> {
+    let _span = profile::span("linear swiglu");
+    spec.expect(("x", x), ("gate", gate))?;
+    expect_len(OP, "up", up.len(), spec.outputs * spec.inputs)?;
+    expect_len(OP, "y", y.len(), spec.rows * spec.outputs)?;
+    match (x.data(), gate.data(), up.data(), y.data_mut()) {
+        (Data::F32(x), Data::Panels(gate), Data::Panels(up), DataMut::F32(y)) => {
+            cpu::forward_swiglu(spec, x, gate, up, y)
+        }
+        _ => Err(no_arm(OP, &[x, gate, up, y])),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Element-wise over fixed tiles.
 
+use crate::cpu::gemm::Gate;
 use crate::cpu::simd::{Kernel, Simd, run};
 use crate::cpu::tiles::{self, TILE};
 
@@ -21,6 +22,17 @@ pub(super) fn backward(gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut [f32], 
 fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
     let one = s.splat(1.0);
     s.div(one, s.add(one, s.exp(s.sub(s.splat(0.0), x))))
+}
+
+/// The unit as what becomes of two products: see `linear::forward_swiglu`.
+#[derive(Clone, Copy)]
+pub(crate) struct Unit;
+
+impl Gate for Unit {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, gate: S::V, up: S::V) -> S::V {
+        unit(s, gate, up)
+    }
 }
 
 struct Forward<'a> {

@@ -8,6 +8,8 @@
 mod cpu;
 pub mod reference;
 
+pub(crate) use cpu::Unit;
+
 use super::Work;
 use crate::error::{Result, expect_len};
 use crate::profile;

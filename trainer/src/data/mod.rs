@@ -4,9 +4,12 @@
 
 pub mod features;
 pub(crate) mod files;
+pub mod findings;
 pub mod folder;
 pub mod import;
+pub(crate) mod parquet;
 pub mod summary;
+pub mod validate;
 pub mod world;
 
 pub use summary::Statistics;
@@ -177,7 +180,7 @@ impl Dataset {
     /// # Errors
     /// As [`folder::write`].
     pub fn write(&self, dir: &Path) -> Result<()> {
-        folder::write(self, dir)
+        folder::write(self, dir).map(|_| ())
     }
 
     /// The predictions of a split: a row for each of its events but a user's first, by user and

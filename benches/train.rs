@@ -15,7 +15,8 @@ use engine::ops::{Work, attention};
 use engine::profile;
 use std::sync::{Arc, Mutex};
 use trainer::backward::Gradients;
-use trainer::loss::{self, Batch, NextToken, Sample};
+use trainer::loss::{self, Batch, Loss, NextToken, Sample};
+use trainer::memory::MemoryPlan;
 use trainer::optim::{AdamW, AdamWRecipe};
 
 const SEQUENCES: usize = 8;
@@ -44,13 +45,18 @@ fn config(name: &str) -> Config {
 
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for name in ["gr-small", "smollm2-135m"] {
+    for (name, recompute) in
+        [("gr-small", false), ("gr-small", true), ("smollm2-135m", false), ("smollm2-135m", true)]
+    {
         let losses = Losses::default();
         let mine = losses.clone();
-        let case = Case::new(format!("train/{name}"), work(&config(name)), move || {
-            prepare(config(name), mine)
+        let suffix = if recompute { "_recompute" } else { "" };
+        let case = Case::new(format!("train/{name}{suffix}"), work(&config(name)), move || {
+            prepare(config(name), recompute, mine)
         });
-        cases.push(case.remarks(move |call| remarks(&losses, call)));
+        cases.push(
+            case.remarks(move |call| remarks(&plan(&config(name), recompute), &losses, call)),
+        );
     }
     cases
 }
@@ -74,9 +80,14 @@ fn work(config: &Config) -> Work {
     }
 }
 
+fn plan(config: &Config, recompute: bool) -> MemoryPlan {
+    let rows = SEQUENCES * (TOKENS - 1);
+    MemoryPlan::new(config, (rows, rows), NextToken::new(0.0).bytes(config, rows), 0, recompute)
+}
+
 type Losses = Arc<Mutex<Vec<f64>>>;
 
-fn prepare(config: Config, losses: Losses) -> Result<Call, String> {
+fn prepare(config: Config, recompute: bool, losses: Losses) -> Result<Call, String> {
     forget_peak();
     let mut draws = Stream::new(1, 0).reader();
     let samples: Vec<Sample> = (0..SEQUENCES)
@@ -87,7 +98,10 @@ fn prepare(config: Config, losses: Losses) -> Result<Call, String> {
         .collect();
     let batch = Batch::new(&samples);
     let recipe = AdamWRecipe { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, clip: 0.0 };
-    let mut ws = Workspace::training(&config);
+    let mut ws = match recompute {
+        true => Workspace::recomputing(&config),
+        false => Workspace::training(&config),
+    };
     let mut gradients = Gradients::new(&config);
     let mut optimiser = AdamW::new(&config, recipe);
     let mut loss = NextToken::new(0.0);
@@ -122,7 +136,7 @@ fn prepare(config: Config, losses: Losses) -> Result<Call, String> {
 }
 
 /// Losses, memory, and where a further step spends its CPU time.
-fn remarks(losses: &Losses, call: &mut Call) -> Vec<String> {
+fn remarks(plan: &MemoryPlan, losses: &Losses, call: &mut Call) -> Vec<String> {
     let peak = peak_bytes().map_or_else(|| "unknown".into(), |b| format!("{} MiB", b >> 20));
     profile::start(cpu_time);
     let from = cpu_time();
@@ -131,10 +145,11 @@ fn remarks(losses: &Losses, call: &mut Call) -> Vec<String> {
     let totals = profile::stop();
     let losses = losses.lock().expect("no panic");
     let mut lines = vec![format!(
-        "loss {:.4} → {:.4} after {} steps · peak memory {peak}",
+        "loss {:.4} → {:.4} after {} steps · peak memory {peak}, planned {} MiB",
         losses[0],
         losses[losses.len() - 1],
-        losses.len()
+        losses.len(),
+        plan.together >> 20
     )];
     let mut rest = whole;
     for t in totals {

@@ -1,6 +1,8 @@
 //! The whole model: loss and gradient of the engine against the same stack written with the f64
 //! references, and that against central differences along random directions.
 
+use engine::cpu::random::Stream;
+use engine::model::block::Dropout;
 use engine::model::transformer::Packed;
 use engine::model::weights::slots;
 use engine::model::{Architecture, Config, Transformer, Weights, Workspace};
@@ -185,6 +187,39 @@ fn every_architecture_against_finite_differences_in_f64() {
                 "{architecture:?} {}: analytic {analytic:e}, numeric {numeric:e}",
                 slot.name
             );
+        }
+    }
+}
+
+/// A backward that computes the layers again leaves the bits of one that kept them.
+#[test]
+fn recomputed_layers_give_the_same_bits() {
+    for architecture in [Architecture::Llama, Architecture::Qwen3] {
+        let model = model(&config(architecture, true));
+        let batch = Batch::new(&samples());
+        let dropout = Some(Dropout { p: 0.3, stream: Stream::new(4, 2) });
+        let mut kept: Option<(u64, Vec<Vec<u32>>)> = None;
+        for mut ws in [Workspace::training(&model.config), Workspace::recomputing(&model.config)] {
+            let mut gradients = Gradients::new(&model.config);
+            for _ in 0..2 {
+                // The second step meets the first one's leftovers.
+                gradients.clear().unwrap();
+                let mut loss = NextToken::new(0.1);
+                let total = loss::forward_backward(
+                    &mut loss,
+                    &model,
+                    &batch,
+                    0.5,
+                    dropout,
+                    &mut ws,
+                    &mut gradients,
+                )
+                .unwrap();
+                let bits =
+                    |t: &engine::Tensor| t.f32().unwrap().iter().map(|g| g.to_bits()).collect();
+                let now = (total.to_bits(), gradients.weights.tensors().map(bits).collect());
+                assert!(kept.get_or_insert_with(|| now.clone()) == &now, "{architecture:?}");
+            }
         }
     }
 }

@@ -3,7 +3,6 @@
 mod checkpoint;
 mod cli;
 mod data;
-mod import;
 mod recipe;
 mod sid;
 

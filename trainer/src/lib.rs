@@ -6,6 +6,7 @@ pub mod data;
 pub mod error;
 pub mod evaluate;
 pub mod loss;
+pub mod memory;
 pub mod observe;
 pub mod optim;
 pub mod pipeline;

@@ -80,6 +80,7 @@ pub fn train(
     let resolved = serde_json::to_value(recipe).expect("a recipe is plain data");
     let mut best: Option<Recommender> = None;
     let mut keep = |model: &Transformer| -> Result<()> {
+        best = None; // one copy of the weights at a time beside the ones that are trained
         let recommender = Recommender::new(model.clone(), catalogue.clone(), serving.clone())?;
         recommender.save(
             out,
@@ -88,6 +89,7 @@ pub fn train(
             resolved.clone(),
             about.clone(),
         )?;
+        drop(recommender);
         // What is used from here on is what was stored: bf16 rounds.
         best = Some(Recommender::open(out)?);
         Ok(())

@@ -1,6 +1,7 @@
 //! A matrix cut into a grid of blocks, so that parallel tasks may each write a range of rows × a
 //! range of columns: a segment's tokens × a head.
 
+use rayon::prelude::*;
 use std::marker::PhantomData;
 
 /// One block of a matrix that [`grid`] has cut; blocks of a grid never overlap.
@@ -35,35 +36,44 @@ impl Block<'_> {
     }
 }
 
+/// The address of a matrix that [`grid`] holds.
+#[derive(Clone, Copy)]
+struct Start(*mut f32);
+
+// SAFETY: `grid` borrows the matrix for as long as its blocks live, and gives each block to one task.
+unsafe impl Send for Start {}
+// SAFETY: as above; only the address is shared.
+unsafe impl Sync for Start {}
+
 /// Cuts `matrix`, `width` wide, into rows `cuts[i] .. cuts[i + 1]` × columns of `columns` each: block
-/// `i · (width / columns) + j`.
+/// `i · (width / columns) + j`, for parallel tasks.
 ///
 /// # Panics
 /// If `columns` does not divide `width`, the cuts descend, or the last lies behind the matrix's end.
 pub fn grid<'a>(
     matrix: &'a mut [f32],
     width: usize,
-    cuts: &[usize],
+    cuts: &'a [u32],
     columns: usize,
-) -> Vec<Block<'a>> {
+) -> impl IndexedParallelIterator<Item = Block<'a>> {
     assert!(columns > 0 && width.is_multiple_of(columns), "{columns} does not divide {width}");
     assert!(cuts.is_sorted(), "cuts descend");
-    assert!(cuts.last().is_none_or(|&end| end * width <= matrix.len()), "cut behind the end");
-    let start = matrix.as_mut_ptr();
-    let across = width / columns;
-    let mut blocks = Vec::with_capacity(cuts.len().saturating_sub(1) * across);
-    for pair in cuts.windows(2) {
-        for j in 0..across {
-            blocks.push(Block {
-                start: start.wrapping_add(pair[0] * width + j * columns),
-                rows: pair[1] - pair[0],
-                columns,
-                stride: width,
-                matrix: PhantomData,
-            });
+    let inside = |end: u32| (end as usize).checked_mul(width).is_some_and(|n| n <= matrix.len());
+    assert!(cuts.last().is_none_or(|&end| inside(end)), "cut behind the end");
+    let (start, across) = (Start(matrix.as_mut_ptr()), width / columns);
+    // Each index comes once, and no two are the same rows × columns.
+    (0..cuts.len().saturating_sub(1) * across).into_par_iter().map(move |k| {
+        let Start(start) = { start };
+        let (i, j) = (k / across, k % across);
+        let first = cuts[i] as usize;
+        Block {
+            start: start.wrapping_add(first * width + j * columns),
+            rows: cuts[i + 1] as usize - first,
+            columns,
+            stride: width,
+            matrix: PhantomData,
         }
-    }
-    blocks
+    })
 }
 
 #[cfg(test)]
@@ -73,11 +83,11 @@ mod tests {
     #[test]
     fn every_element_belongs_to_one_block() {
         let mut x = vec![0.0; 5 * 6];
-        for (i, mut block) in grid(&mut x, 6, &[0, 2, 2, 5], 3).into_iter().enumerate() {
+        grid(&mut x, 6, &[0, 2, 2, 5], 3).enumerate().for_each(|(i, mut block)| {
             for r in 0..block.rows() {
                 block.row(r).iter_mut().for_each(|v| *v += (i + 1) as f32);
             }
-        }
+        });
         let row = |a: f32, b: f32| [a, a, a, b, b, b];
         assert_eq!(x[..12], [row(1.0, 2.0), row(1.0, 2.0)].concat());
         assert_eq!(x[12..], [row(5.0, 6.0), row(5.0, 6.0), row(5.0, 6.0)].concat());
@@ -86,6 +96,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "cut behind the end")]
     fn a_cut_behind_the_end_is_refused() {
-        grid(&mut [0.0; 4], 2, &[0, 3], 1);
+        let _ = grid(&mut [0.0; 4], 2, &[0, 3], 1);
     }
 }

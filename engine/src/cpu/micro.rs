@@ -46,8 +46,9 @@ pub fn product<S: Simd>(
         assert!((rows - 1) * left.row + (depth - 1) * left.col < left.data.len());
         assert!((depth - 1) * ldb + columns <= b.len());
     }
-    // Two vectors wide where the registers hold 8 × 2 sums beside their operands.
-    let wide = if S::LANES == 16 { 2 } else { 1 };
+    // Three vectors wide where the registers hold 8 × 3 sums beside their operands; four go by twos.
+    let wide = if S::LANES == 16 { 3 } else { 1 };
+    let col = left.col;
     for m in (0..rows).step_by(BLOCK) {
         let mut a = [left.data.as_ptr(); BLOCK];
         for (i, a) in a.iter_mut().enumerate() {
@@ -55,14 +56,16 @@ pub fn product<S: Simd>(
         }
         let mut n = 0;
         while n < columns {
-            let vectors = wide.min((columns - n) / S::LANES);
+            let left = (columns - n) / S::LANES;
+            let vectors = if left == 4 { wide.min(2) } else { wide.min(left) };
             let (bp, cp) = (b[n.min(b.len())..].as_ptr(), c[m * ldc + n..].as_mut_ptr());
             // SAFETY: rows at or above `rows` read the last valid one, so by the asserts above all
             // of A, b and c that a block touches lie inside their slices.
             unsafe {
                 match vectors {
-                    2 => block::<S, 2>(s, a, left.col, depth, bp, ldb, cp, ldc, add),
-                    _ => block::<S, 1>(s, a, left.col, depth, bp, ldb, cp, ldc, add),
+                    3 => block::<S, 3>(s, a, col, depth, bp, ldb, cp, ldc, add),
+                    2 => block::<S, 2>(s, a, col, depth, bp, ldb, cp, ldc, add),
+                    _ => block::<S, 1>(s, a, col, depth, bp, ldb, cp, ldc, add),
                 }
             }
             n += vectors * S::LANES;
@@ -118,6 +121,29 @@ unsafe fn block<S: Simd, const NV: usize>(
             // SAFETY: in bounds, by this function's contract.
             let c = unsafe { std::slice::from_raw_parts_mut(c.add(i * ldc + n * lanes), lanes) };
             s.store(sums[i][n], c);
+        }
+    }
+}
+
+/// Asks for the cache lines of rows `rows` of `x`, `stride` apart and `width` long, so that they are near
+/// when a later loop reads or writes them: a head's rows lie too far apart for the processor to
+/// foresee. Rows behind the end of `x` are left out.
+#[inline(always)]
+pub fn fetch(x: &[f32], stride: usize, rows: std::ops::Range<usize>, width: usize) {
+    const LINE: usize = 16; // f32 in 64 bytes
+    for row in rows {
+        let Some(x) = x.get(row * stride..).filter(|x| x.len() >= width && width > 0) else {
+            return;
+        };
+        for at in (0..width).step_by(LINE).chain([width - 1]) {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a hint, which every x86-64 has; the address lies inside of `x`.
+            unsafe {
+                use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+                _mm_prefetch::<_MM_HINT_T1>(x.as_ptr().add(at).cast());
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            let _ = (x, at);
         }
     }
 }

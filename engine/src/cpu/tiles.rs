@@ -2,6 +2,8 @@
 //! number of threads, so a result is the same bits whoever computes which tile.
 
 use rayon::prelude::*;
+use std::cell::RefCell;
+use std::thread::LocalKey;
 
 /// Elements of one tile of a memory-bound loop: 64 KiB of f32, enough to outweigh a task's cost
 /// (about a microsecond) and small enough that a few arrays of it stay in a core's L2 cache.
@@ -13,24 +15,19 @@ pub fn rows_per_tile(width: usize) -> usize {
 }
 
 /// Calls `f` for every part, on the pool where there is more than one: waking the pool for a single
-/// tile would cost more than the tile.
-pub fn for_each<T: Send>(parts: impl Iterator<Item = T>, f: impl Fn(T) + Send + Sync) {
-    let mut parts: Vec<T> = parts.collect();
-    match parts.len() {
-        0 => {}
-        1 => f(parts.remove(0)),
-        _ => parts.into_par_iter().for_each(f),
-    }
+/// tile would cost more than the tile. Nothing is allocated.
+pub fn for_each<P: IndexedParallelIterator>(parts: P, f: impl Fn(P::Item) + Send + Sync) {
+    parts.with_max_len(1).for_each(f);
 }
 
-/// [`for_each`] with a value from every part, in the order of the parts.
-pub fn map<T: Send, U: Send>(
-    parts: impl Iterator<Item = T>,
-    f: impl Fn(T) -> U + Send + Sync,
-) -> Vec<U> {
-    let parts: Vec<T> = parts.collect();
-    match parts.len() {
-        0 | 1 => parts.into_iter().map(f).collect(),
-        _ => parts.into_par_iter().map(f).collect(),
-    }
+/// Lends a vector that the thread keeps for the next call, as the last one left it: a step that has
+/// seen its largest shape allocates nothing. A call inside `f` gets a vector of its own.
+pub fn kept<T, R>(
+    place: &'static LocalKey<RefCell<Vec<T>>>,
+    f: impl FnOnce(&mut Vec<T>) -> R,
+) -> R {
+    let mut kept = place.take();
+    let result = f(&mut kept);
+    place.set(kept);
+    result
 }

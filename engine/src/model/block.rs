@@ -111,6 +111,22 @@ pub fn forward(
     branch: &mut Tensor,
     attend: &mut dyn FnMut(&mut LayerWorkspace) -> Result<()>,
 ) -> Result<()> {
+    intermediates(step, w, x, ws, branch, attend)?;
+    project_down(step, w, branch, ws)
+}
+
+/// [`forward`] up to the last projection: all that a backward reads.
+///
+/// # Errors
+/// As [`forward`].
+pub fn intermediates(
+    step: &Step<'_>,
+    w: &LayerWeights,
+    x: &Tensor,
+    ws: &mut LayerWorkspace,
+    branch: &mut Tensor,
+    attend: &mut dyn FnMut(&mut LayerWorkspace) -> Result<()>,
+) -> Result<()> {
     let tokens = step.positions.len();
     ws.resize_keys(step.config, tokens);
     ws.resize_queries(step.config, tokens, w.gate.is_packed());
@@ -151,7 +167,9 @@ pub fn forward_rows(
     attend(ws)?;
     ws.h2.resize(&[r, c]);
     // No dropout: the projection adds to the copy of x, and no branch is needed.
-    feed_forward(&step, w, branch, &mut Tensor::zeros(&[0], DType::F32), ws)
+    let mut none = Tensor::zeros(&[0], DType::F32);
+    feed_forward(&step, w, branch, &mut none, ws)?;
+    project_down(&step, w, &mut none, ws)
 }
 
 /// ws.h1, the normalised input; ws.k, its keys, normalised where the architecture says so and
@@ -187,7 +205,7 @@ fn queries(step: &Step<'_>, w: &LayerWeights, ws: &mut LayerWorkspace) -> Result
     rope::forward(&step.rope(heads), step.positions, &mut ws.q)
 }
 
-/// ws.x_out from ws.o, attention's answer to the rows of x.
+/// ws.act, the feed-forward before its last projection, from ws.o, attention's answer to the rows of x.
 fn feed_forward(
     step: &Step<'_>,
     w: &LayerWeights,
@@ -215,6 +233,17 @@ fn feed_forward(
         linear::forward(&step.linear(c, f), &ws.h2, &w.up, None, &mut ws.up)?;
         swiglu::forward(&step.swiglu(), &ws.gate, &ws.up, &mut ws.act)?;
     }
+    Ok(())
+}
+
+/// ws.x_out from ws.act and ws.x_mid.
+fn project_down(
+    step: &Step<'_>,
+    w: &LayerWeights,
+    branch: &mut Tensor,
+    ws: &mut LayerWorkspace,
+) -> Result<()> {
+    let (c, f) = (step.config.hidden_size, step.config.intermediate_size);
     residual(
         step,
         Branch::Mlp(step.layer),

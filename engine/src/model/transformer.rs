@@ -6,7 +6,7 @@ use super::block::{self, Branch, Dropout, Step};
 use super::config::Config;
 use super::kv_cache::{PromptCache, SuffixCache};
 use super::weights::Weights;
-use super::workspace::{LayerWorkspace, Workspace};
+use super::workspace::{LayerWorkspace, Workspace, behind_last};
 use crate::error::{Error, Result};
 use crate::ops::attention::{self, Segments};
 use crate::ops::{attention_decode, embedding, linear, rmsnorm};
@@ -93,6 +93,35 @@ impl Transformer {
         self.run(&batch.tokens, &batch.positions, None, dropout, ws, &mut |_, l| {
             attention::forward(&spec, &batch.segments, &l.q, &l.k, &l.v, &mut l.o, &mut l.lse)
         })
+    }
+
+    /// ws.layers[0] ← the intermediates of layer `layer` once more, to the same bits as in the forward of
+    /// the same `batch` and `dropout` with a recomputing workspace, except for `x_out`.
+    ///
+    /// # Errors
+    /// The operators'.
+    pub fn recompute(
+        &self,
+        layer: usize,
+        batch: &Packed,
+        dropout: Option<Dropout>,
+        ws: &mut Workspace,
+    ) -> Result<()> {
+        let spec = self.attention_spec();
+        let step = Step { config: &self.config, layer, positions: &batch.positions, dropout };
+        let Workspace { x0, layers, stream, branch, .. } = ws;
+        let x = if layer == 0 { &*x0 } else { &stream[layer - 1] };
+        let mut attend = |l: &mut LayerWorkspace| {
+            attention::forward(&spec, &batch.segments, &l.q, &l.k, &l.v, &mut l.o, &mut l.lse)
+        };
+        block::intermediates(
+            &step,
+            &self.weights.layers[layer],
+            x,
+            &mut layers[0],
+            branch,
+            &mut attend,
+        )
     }
 
     /// The same model with its layers' matrices packed for serving: the same results to the bit, faster;
@@ -205,8 +234,7 @@ impl Transformer {
 
     /// The residual stream that the last pass left, [T, C].
     pub fn hidden<'a>(&self, ws: &'a Workspace) -> &'a Tensor {
-        let last = if ws.layers.len() == 1 { 0 } else { self.config.num_hidden_layers - 1 };
-        &ws.layers[last].x_out
+        ws.hidden()
     }
 
     /// ws.normed ← last norm of the rows `rows` of the residual stream: what the head reads.
@@ -215,17 +243,15 @@ impl Transformer {
     /// A row beyond the batch; the operators'.
     pub fn head_input(&self, rows: &Tensor, ws: &mut Workspace) -> Result<()> {
         let (r, c) = (rows.len(), self.config.hidden_size);
-        let hidden = {
-            let last = if ws.layers.len() == 1 { 0 } else { self.config.num_hidden_layers - 1 };
-            &ws.layers[last].x_out
-        };
-        ws.rows.resize(&[r, c]);
-        ws.normed.resize(&[r, c]);
-        ws.rstd.resize(&[r]);
+        let Workspace { x0, layers, stream, rows: picked, normed, rstd, .. } = ws;
+        let hidden = behind_last(stream, layers, x0);
+        picked.resize(&[r, c]);
+        normed.resize(&[r, c]);
+        rstd.resize(&[r]);
         let gather = embedding::Spec { tokens: r, vocab: hidden.len() / c, width: c };
-        embedding::forward(&gather, hidden, rows, &mut ws.rows)?;
+        embedding::forward(&gather, hidden, rows, picked)?;
         let norm = rmsnorm::Spec { rows: r, width: c, eps: self.config.rms_norm_eps };
-        rmsnorm::forward(&norm, &ws.rows, &self.weights.norm, &mut ws.normed, &mut ws.rstd)
+        rmsnorm::forward(&norm, picked, &self.weights.norm, normed, rstd)
     }
 
     /// logits [R, V'] ← ws.normed · headᵀ, where `head` is the model's head or some rows of it.
@@ -264,19 +290,23 @@ impl Transformer {
     ) -> Result<()> {
         let config = &self.config;
         let (t, c) = (tokens.len(), config.hidden_size);
-        let Workspace { x0, layers, branch, .. } = ws;
+        let Workspace { x0, layers, stream, branch, .. } = ws;
         x0.resize(&[t, c]);
         let spec = embedding::Spec { tokens: t, vocab: config.vocab_size, width: c };
         embedding::forward(&spec, &self.weights.embedding, tokens, x0)?;
         if let Some(dropout) = &dropout {
             dropout.apply(Branch::Embedding, x0)?;
         }
-        let keep = layers.len() > 1;
+        let keep = layers.len() > 1 || !stream.is_empty();
         for (layer, w) in self.weights.layers.iter().enumerate() {
             let step = Step { config, layer, positions, dropout };
             let mut attend = |l: &mut LayerWorkspace| attend(layer, l);
             if keep && last_rows.is_some() {
                 return Err(Error::invalid("prefill", "wants an inference workspace"));
+            } else if !stream.is_empty() {
+                let x = if layer == 0 { &*x0 } else { &stream[layer - 1] };
+                block::forward(&step, w, x, &mut layers[0], branch, &mut attend)?;
+                std::mem::swap(&mut stream[layer], &mut layers[0].x_out);
             } else if keep {
                 let (before, from) = layers.split_at_mut(layer);
                 let x = before.last().map_or(&*x0, |l| &l.x_out);

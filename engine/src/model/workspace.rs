@@ -1,6 +1,6 @@
 //! What a forward pass leaves behind, by name. Inference owns one layer's worth and reuses it layer
-//! after layer; training owns one a layer, since the backward reads them in reverse. Tensors keep
-//! their allocation between batches.
+//! after layer; training owns one a layer, since the backward reads them in reverse, or keeps each
+//! layer's input alone and computes the rest again. Tensors keep their allocation between batches.
 
 use super::config::Config;
 use crate::tensor::{DType, Tensor};
@@ -74,6 +74,15 @@ impl LayerWorkspace {
         }
     }
 
+    /// f32 that a training pass of `t` tokens leaves in it.
+    pub fn elements(config: &Config, t: usize) -> usize {
+        let (c, f) = (config.hidden_size, config.intermediate_size);
+        let (q, kv) = (config.query_width(), config.kv_width());
+        let (h, hkv) = (config.num_attention_heads, config.num_key_value_heads);
+        let norms = if config.qk_norm() { q + kv + h + hkv } else { 0 };
+        t * (4 * c + 2 + 2 * q + 2 * kv + 3 * f + h + norms)
+    }
+
     /// Sizes what the keys and values of `t` tokens need: the normalised input and themselves.
     pub fn resize_keys(&mut self, config: &Config, t: usize) {
         let (kv, heads) = (config.kv_width(), config.num_key_value_heads);
@@ -117,8 +126,11 @@ impl LayerWorkspace {
 pub struct Workspace {
     /// Embedded tokens, [T, C]: the residual stream before the first layer.
     pub x0: Tensor,
-    /// One for inference, one a layer for training.
+    /// One for inference and for training that recomputes, else one a layer.
     pub layers: Vec<LayerWorkspace>,
+    /// Where training recomputes: the residual stream behind each layer, [T, C], all that it keeps of
+    /// one. Else empty.
+    pub stream: Vec<Tensor>,
     /// Output of a projection before dropout, [T, C]; rows of the last layer's input in a prefill.
     pub branch: Tensor,
     /// Rows of the residual stream that the head reads, [R, C].
@@ -140,14 +152,81 @@ impl Workspace {
         Workspace::with_layers(config.num_hidden_layers)
     }
 
+    /// For training that keeps each layer's input alone, 1 / 10 to 1 / 20 of what
+    /// [`Workspace::training`] does: the backward runs every layer but the last once more.
+    pub fn recomputing(config: &Config) -> Self {
+        let stream = (0..config.num_hidden_layers).map(|_| empty()).collect();
+        Workspace { stream, ..Workspace::with_layers(1) }
+    }
+
+    /// Whether the backward has to run a layer again to see its intermediates.
+    pub fn recomputes(&self) -> bool {
+        !self.stream.is_empty()
+    }
+
+    /// The residual stream behind the last layer, [T, C].
+    pub fn hidden(&self) -> &Tensor {
+        behind_last(&self.stream, &self.layers, &self.x0)
+    }
+
+    /// What layer `layer` of a training pass read, [T, C].
+    pub fn input(&self, layer: usize) -> &Tensor {
+        match layer.checked_sub(1) {
+            None => &self.x0,
+            Some(before) if self.recomputes() => &self.stream[before],
+            Some(before) => &self.layers[before].x_out,
+        }
+    }
+
+    /// Every tensor that a pass has filled: what it takes is their sum.
+    pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        let own = [&self.x0, &self.branch, &self.rows, &self.normed, &self.rstd];
+        own.into_iter().chain(&self.stream).chain(self.layers.iter().flat_map(|l| {
+            let LayerWorkspace {
+                h1,
+                rstd1,
+                q_raw,
+                k_raw,
+                q_rstd,
+                k_rstd,
+                q,
+                k,
+                v,
+                o,
+                lse,
+                x_mid,
+                h2,
+                rstd2,
+                gate,
+                up,
+                act,
+                x_out,
+            } = l;
+            [
+                h1, rstd1, q_raw, k_raw, q_rstd, k_rstd, q, k, v, o, lse, x_mid, h2, rstd2, gate,
+                up, act, x_out,
+            ]
+        }))
+    }
+
     fn with_layers(n: usize) -> Self {
         Workspace {
             x0: empty(),
             layers: (0..n).map(|_| LayerWorkspace::new()).collect(),
+            stream: Vec::new(),
             branch: empty(),
             rows: empty(),
             normed: empty(),
             rstd: empty(),
         }
     }
+}
+
+/// [`Workspace::hidden`] of the parts that hold it, so that others may be written meanwhile.
+pub(super) fn behind_last<'a>(
+    stream: &'a [Tensor],
+    layers: &'a [LayerWorkspace],
+    x0: &'a Tensor,
+) -> &'a Tensor {
+    stream.last().or(layers.last().map(|l| &l.x_out)).unwrap_or(x0)
 }

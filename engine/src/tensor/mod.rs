@@ -415,6 +415,17 @@ impl Tensor {
         }
     }
 
+    /// [`Tensor::u32`] for writing.
+    pub fn u32_mut(&mut self) -> Result<&mut [u32]> {
+        if !matches!(self.storage, Storage::U32(_)) {
+            return Err(self.wrong("u32"));
+        }
+        match &mut self.storage {
+            Storage::U32(v) => Ok(v),
+            _ => unreachable!("the type was just checked"),
+        }
+    }
+
     /// A copy of the elements widened (or converted) to f32 in host memory.
     pub fn to_f32_vec(&self) -> Result<Vec<f32>> {
         Ok(match &self.storage {

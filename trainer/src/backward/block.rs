@@ -53,6 +53,19 @@ impl Scratch {
         }
     }
 
+    /// f32 that a backward of `t` tokens asks for; the branch behind a dropout is counted too.
+    pub fn elements(config: &Config, t: usize) -> usize {
+        let (q, kv) = (config.query_width(), config.kv_width());
+        let raw = if config.qk_norm() { q + kv } else { 0 };
+        t * (2 * config.hidden_size + 3 * config.intermediate_size + 2 * q + 2 * kv + raw)
+    }
+
+    /// Every tensor of it.
+    pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        let Scratch { branch, h, act, gate, up, o, q, k, v, q_raw, k_raw } = self;
+        [branch, h, act, gate, up, o, q, k, v, q_raw, k_raw].into_iter()
+    }
+
     fn resize(&mut self, config: &Config, t: usize) {
         let (c, f) = (config.hidden_size, config.intermediate_size);
         let (q, kv) = (config.query_width(), config.kv_width());

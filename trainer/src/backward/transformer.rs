@@ -32,6 +32,16 @@ impl Gradients {
         }
     }
 
+    /// f32 that a backward of `t` tokens and `r` labelled rows works in, beside the weights' gradients.
+    pub fn elements(config: &Config, t: usize, r: usize) -> usize {
+        (2 * r + t) * config.hidden_size + Scratch::elements(config, t)
+    }
+
+    /// Every tensor that a backward has filled, beside the weights' gradients.
+    pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        [&self.normed, &self.rows, &self.dx].into_iter().chain(self.scratch.tensors())
+    }
+
     /// Sets all gradients to zero.
     ///
     /// # Errors
@@ -42,7 +52,7 @@ impl Gradients {
 
     /// Adds the gradients of one batch: `self.normed` holds the gradient of `ws.normed`, whose rows
     /// are the rows `rows` ([R] u32, each at most once) of the residual stream. `ws` is the training
-    /// workspace of the forward with the same `batch` and `dropout`.
+    /// workspace of the forward with the same `batch` and `dropout`; one that recomputes is written to.
     ///
     /// # Errors
     /// Those of the operators.
@@ -52,7 +62,7 @@ impl Gradients {
         batch: &Packed,
         rows: &Tensor,
         dropout: Option<Dropout>,
-        ws: &Workspace,
+        ws: &mut Workspace,
     ) -> Result<()> {
         let (config, w) = (&model.config, &model.weights);
         let (t, c, r) = (batch.len(), config.hidden_size, rows.len());
@@ -68,12 +78,16 @@ impl Gradients {
         let spec = model.attention_spec();
         for layer in (0..config.num_hidden_layers).rev() {
             let step = Step { config, layer, positions: &batch.positions, dropout };
-            let x = if layer == 0 { &ws.x0 } else { &ws.layers[layer - 1].x_out };
+            // Of the last layer the forward has just left everything.
+            if ws.recomputes() && layer + 1 < config.num_hidden_layers {
+                model.recompute(layer, batch, dropout, ws)?;
+            }
+            let kept = if ws.recomputes() { 0 } else { layer };
             block::backward(
                 &step,
                 &w.layers[layer],
-                x,
-                &ws.layers[layer],
+                ws.input(layer),
+                &ws.layers[kept],
                 &batch.segments,
                 &spec,
                 dx,

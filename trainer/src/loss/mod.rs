@@ -12,11 +12,14 @@ pub use trie::TrieLoss;
 
 use crate::backward::Gradients;
 use engine::model::block::Dropout;
-use engine::model::{Transformer, Workspace};
+use engine::model::{Config, Transformer, Workspace};
 use engine::{Error, Result, Tensor};
 
 /// A loss on the rows that the head reads.
 pub trait Loss {
+    /// Bytes that it works in for `labels` labels of a model of `config`.
+    fn bytes(&self, config: &Config, labels: usize) -> u64;
+
     /// Sum of the losses of `batch`'s labels given `normed`, the head's input at its rows, [R, C].
     /// Overwrites `dnormed` with the gradient times `scale` and adds the head's to `dhead`.
     ///

@@ -2,7 +2,7 @@
 //! (`engine::ops::cross_entropy`).
 
 use super::{Batch, Loss};
-use engine::model::Transformer;
+use engine::model::{Config, Transformer};
 use engine::ops::cross_entropy;
 use engine::{DType, Result, Tensor};
 
@@ -18,9 +18,18 @@ impl NextToken {
     pub fn new(smoothing: f32) -> Self {
         NextToken { smoothing, loss: Tensor::zeros(&[0], DType::F32) }
     }
+
+    fn spec(&self, config: &Config, rows: usize) -> cross_entropy::Spec {
+        let (width, vocab) = (config.hidden_size, config.vocab_size);
+        cross_entropy::Spec { rows, width, vocab, smoothing: self.smoothing }
+    }
 }
 
 impl Loss for NextToken {
+    fn bytes(&self, config: &Config, labels: usize) -> u64 {
+        self.spec(config, labels).logits_bytes() + 4 * labels as u64
+    }
+
     fn at_head(
         &mut self,
         model: &Transformer,
@@ -30,12 +39,7 @@ impl Loss for NextToken {
         dnormed: &mut Tensor,
         dhead: &mut Tensor,
     ) -> Result<f64> {
-        let spec = cross_entropy::Spec {
-            rows: batch.rows.len(),
-            width: model.config.hidden_size,
-            vocab: model.config.vocab_size,
-            smoothing: self.smoothing,
-        };
+        let spec = self.spec(&model.config, batch.rows.len());
         self.loss.resize(&[spec.rows]);
         let head = model.weights.head();
         cross_entropy::forward_backward(

@@ -3,7 +3,7 @@
 //! which IDs exist, and a code without alternatives costs nothing.
 
 use super::{Batch, Loss};
-use engine::model::Transformer;
+use engine::model::{Config, Transformer};
 use engine::ops::trie_softmax::loss::{self, LossSpec};
 use engine::ops::{embedding, linear};
 use engine::sid::Trie;
@@ -16,6 +16,7 @@ pub struct TrieLoss<'a> {
     trie: &'a Trie,
     tokens: &'a SidTokens,
     smoothing: f32,
+    levels: Vec<Level>,
     x: Tensor,
     dx: Tensor,
     w: Tensor,
@@ -24,12 +25,16 @@ pub struct TrieLoss<'a> {
     loss: Tensor,
 }
 
-/// The labels that stand at one level.
-#[derive(Debug, Default)]
+/// The labels that stand at one level; kept from batch to batch.
+#[derive(Debug)]
 struct Level {
     rows: Vec<u32>,
     nodes: Vec<u32>,
     codes: Vec<u32>,
+    /// `rows` as an index, [R] u32.
+    picked: Tensor,
+    /// The level's tokens, [codes of the level] u32.
+    table: Tensor,
 }
 
 impl<'a> TrieLoss<'a> {
@@ -40,6 +45,18 @@ impl<'a> TrieLoss<'a> {
             trie,
             tokens,
             smoothing,
+            levels: tokens
+                .bases
+                .iter()
+                .zip(&tokens.sizes)
+                .map(|(&base, &size)| Level {
+                    rows: Vec::new(),
+                    nodes: Vec::new(),
+                    codes: Vec::new(),
+                    picked: Tensor::zeros(&[0], DType::U32),
+                    table: Tensor::from_u32(&[size as usize], (base..base + size).collect()),
+                })
+                .collect(),
             x: empty(),
             dx: empty(),
             w: empty(),
@@ -51,8 +68,12 @@ impl<'a> TrieLoss<'a> {
 
     /// Sorts the labels by level and finds each one's place in the trie: a label at level 0 stands
     /// at the root, a later one below the label before it.
-    fn levels(&self, labels: &[u32]) -> Result<Vec<Level>> {
-        let mut levels: Vec<Level> = (0..self.trie.levels()).map(|_| Level::default()).collect();
+    fn sort(&mut self, labels: &[u32]) -> Result<()> {
+        for level in &mut self.levels {
+            level.rows.clear();
+            level.nodes.clear();
+            level.codes.clear();
+        }
         let (mut node, mut next) = (self.trie.root(), 0);
         for (row, &label) in labels.iter().enumerate() {
             let wrong = |why: &str| {
@@ -71,7 +92,7 @@ impl<'a> TrieLoss<'a> {
                 return Err(wrong("which does not continue the ID before it"));
             }
             let code = label - self.tokens.bases[level];
-            let at = &mut levels[level];
+            let at = &mut self.levels[level];
             at.rows.push(row as u32);
             at.nodes.push(node);
             at.codes.push(code);
@@ -81,11 +102,22 @@ impl<'a> TrieLoss<'a> {
                 .ok_or_else(|| wrong("which no item's ID has there"))?;
             next = level + 1;
         }
-        Ok(levels)
+        for level in &mut self.levels {
+            level.picked.resize(&[level.rows.len()]);
+            level.picked.u32_mut()?.copy_from_slice(&level.rows);
+        }
+        Ok(())
     }
 }
 
 impl Loss for TrieLoss<'_> {
+    /// Labels come as whole IDs, so that each level has its share of them.
+    fn bytes(&self, config: &Config, labels: usize) -> u64 {
+        let (c, rows) = (config.hidden_size, labels.div_ceil(self.tokens.levels().max(1)));
+        let size = self.tokens.sizes.iter().max().map_or(0, |&n| n as usize);
+        4 * (2 * (rows + size) * c + rows * (size + 1)) as u64
+    }
+
     fn at_head(
         &mut self,
         model: &Transformer,
@@ -99,15 +131,14 @@ impl Loss for TrieLoss<'_> {
         let all = batch.rows.len();
         dnormed.zero()?;
         let mut total = 0.0;
-        for (level, at) in self.levels(batch.labels.u32()?)?.into_iter().enumerate() {
-            let (rows, size, base) =
-                (at.rows.len(), self.tokens.sizes[level] as usize, self.tokens.bases[level]);
+        self.sort(batch.labels.u32()?)?;
+        for (level, at) in self.levels.iter().enumerate() {
+            let (rows, size) = (at.rows.len(), at.table.len());
             if rows == 0 {
                 continue;
             }
             // This level's rows of the head's input, and its tokens' rows of the head.
-            let picked = Tensor::from_u32(&[rows], at.rows);
-            let codes = Tensor::from_u32(&[size], (base..base + size as u32).collect());
+            let (picked, codes) = (&at.picked, &at.table);
             let pick = embedding::Spec { tokens: rows, vocab: all, width: c };
             let table = embedding::Spec { tokens: size, vocab, width: c };
             self.x.resize(&[rows, c]);
@@ -116,8 +147,8 @@ impl Loss for TrieLoss<'_> {
             self.dw.resize(&[size, c]);
             self.logits.resize(&[rows, size]);
             self.loss.resize(&[rows]);
-            embedding::forward(&pick, normed, &picked, &mut self.x)?;
-            embedding::forward(&table, model.weights.head(), &codes, &mut self.w)?;
+            embedding::forward(&pick, normed, picked, &mut self.x)?;
+            embedding::forward(&table, model.weights.head(), codes, &mut self.w)?;
 
             let head = linear::Spec { rows, inputs: c, outputs: size };
             linear::forward(&head, &self.x, &self.w, None, &mut self.logits)?;
@@ -137,8 +168,8 @@ impl Loss for TrieLoss<'_> {
             linear::backward_input(&head, &self.logits, &self.w, &mut self.dx, false)?;
             self.dw.zero()?;
             linear::backward_weight(&head, &self.logits, &self.x, &mut self.dw)?;
-            embedding::backward(&pick, &picked, &self.dx, dnormed)?;
-            embedding::backward(&table, &codes, &self.dw, dhead)?;
+            embedding::backward(&pick, picked, &self.dx, dnormed)?;
+            embedding::backward(&table, codes, &self.dw, dhead)?;
         }
         Ok(total)
     }

@@ -10,6 +10,7 @@ mod run;
 pub use recipe::{ModelRecipe, Objective, Stored, TrainRecipe};
 pub use run::train;
 
+use crate::memory::MemoryPlan;
 use serde::Serialize;
 
 /// What training leaves behind besides the model.
@@ -29,4 +30,6 @@ pub struct History {
     pub tokens: u64,
     /// Whether it ended on request before its last epoch.
     pub stopped: bool,
+    /// What memory it was going to take, as said before it began.
+    pub memory: Option<MemoryPlan>,
 }

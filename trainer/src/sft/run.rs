@@ -5,6 +5,7 @@ use super::{History, ModelRecipe, Objective, TrainRecipe};
 use crate::backward::Gradients;
 use crate::error::{Error, Result};
 use crate::loss::{self, Batch, Loss, NextToken, Sample, TrieLoss};
+use crate::memory::MemoryPlan;
 use crate::observe::Observer;
 use crate::optim::{AdamW, Schedule};
 use engine::cpu::random::Stream;
@@ -36,7 +37,6 @@ pub fn train(
     let (model, train) = recipe;
     let (codes, trie, tokens) = ids;
     let config = model.config(tokens.vocabulary())?;
-    check_memory(&config)?;
     let longest = 1 + train.max_items * tokens.levels();
     if longest - 1 > config.max_position_embeddings {
         return Err(Error::usage(
@@ -52,19 +52,26 @@ pub fn train(
     if sequences.is_empty() {
         return Err(Error::usage("data", "no user has two training events to learn from"));
     }
+    let loss: Box<dyn Loss> = match train.objective {
+        Objective::Trie => Box::new(TrieLoss::new(trie, tokens, train.smoothing as f32)),
+        Objective::Vocabulary => Box::new(NextToken::new(train.smoothing as f32)),
+    };
+    let memory = memory(&config, train, longest - 1, &sequences, loss.as_ref());
+    memory.check()?;
+    observer.note(&memory.to_string());
     let weights = Weights::random(&config, seed, model.init_std as f32);
     let mut run = Run {
         train,
         seed,
-        ws: Workspace::training(&config),
+        ws: match train.recompute {
+            true => Workspace::recomputing(&config),
+            false => Workspace::training(&config),
+        },
         gradients: Gradients::new(&config),
         optimiser: AdamW::new(&config, train.adamw),
-        loss: match train.objective {
-            Objective::Trie => Box::new(TrieLoss::new(trie, tokens, train.smoothing as f32)),
-            Objective::Vocabulary => Box::new(NextToken::new(train.smoothing as f32)),
-        },
+        loss,
         model: Transformer { config, weights },
-        history: History::default(),
+        history: History { memory: Some(memory), ..History::default() },
         failures: 0,
     };
 
@@ -128,23 +135,19 @@ pub fn train(
     Ok(run.history)
 }
 
-/// Weights, gradients and both moments must fit: asked before any of them is allocated.
-fn check_memory(config: &Config) -> Result<()> {
-    let need = config.parameters().saturating_mul(4 * 4); // four arrays of f32
-    match engine::device::memory_bytes() {
-        Some(have) if need > have => {
-            let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-            let problem = format!(
-                "{} parameters need {:.0} GiB to train, this machine has {:.0}; make model.hidden_size, \
-                 model.intermediate_size or model.layers smaller",
-                config.parameters(),
-                gib(need),
-                gib(have)
-            );
-            Err(Error::usage("model", problem))
-        }
-        _ => Ok(()),
-    }
+/// What training takes at its largest batch: the sequence that closes a batch may be the longest, and
+/// no batch holds more than all sequences.
+fn memory(
+    config: &Config,
+    train: &TrainRecipe,
+    longest: usize,
+    sequences: &[&[u32]],
+    loss: &dyn Loss,
+) -> MemoryPlan {
+    let items: usize = sequences.iter().map(|s| s.len().min(train.max_items)).sum();
+    let all = items.saturating_mul(longest / train.max_items);
+    let tokens = (train.batch_tokens - 1).saturating_add(longest).min(all);
+    MemoryPlan::new(config, (tokens, tokens), loss.bytes(config, tokens), 1, train.recompute)
 }
 
 struct Run<'a> {

@@ -42,6 +42,11 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn sqrt(self, a: Self::V) -> Self::V;
     /// 2ⁿ for lanes that hold whole numbers n in [−126, 127].
     fn exp2_whole(self, n: Self::V) -> Self::V;
+    /// a · 2ⁿ for lanes of n that hold whole numbers in [−126, 127].
+    #[inline(always)]
+    fn times_exp2(self, a: Self::V, n: Self::V) -> Self::V {
+        self.mul(a, self.exp2_whole(n))
+    }
     /// Nearest whole number, ties to even, for |a| < 2²².
     #[inline(always)]
     fn round(self, a: Self::V) -> Self::V {
@@ -84,7 +89,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
             p = self.fma(p, r, self.splat(c));
         }
         let p = self.add(self.fma(self.mul(r, r), p, r), self.splat(1.0));
-        self.mul(p, self.exp2_whole(n))
+        self.times_exp2(p, n)
     }
 }
 

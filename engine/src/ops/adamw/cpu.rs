@@ -3,6 +3,7 @@
 use super::Spec;
 use crate::cpu::simd::{Kernel, Simd, run};
 use crate::cpu::tiles::{self, TILE};
+use rayon::prelude::*;
 
 pub(super) fn step(spec: &Spec, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
     let (beta1, beta2) = (f64::from(spec.beta1), f64::from(spec.beta2));
@@ -18,8 +19,8 @@ pub(super) fn step(spec: &Spec, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut
         root: (1.0 / (1.0 - beta2.powi(t)).sqrt()) as f32,
         eps: spec.eps,
     };
-    let parts = w.chunks_mut(TILE).zip(g.chunks(TILE));
-    let parts = parts.zip(m.chunks_mut(TILE)).zip(v.chunks_mut(TILE));
+    let parts = w.par_chunks_mut(TILE).zip(g.par_chunks(TILE));
+    let parts = parts.zip(m.par_chunks_mut(TILE)).zip(v.par_chunks_mut(TILE));
     tiles::for_each(parts, |(((w, g), m), v)| run(Step { factors, w, g, m, v }));
 }
 

@@ -1,15 +1,20 @@
 //! attention on the CPU: tasks of (segment, kv head, range of queries), tiles of rows within a task.
 //! Every range is fixed by the segment alone, so a row's bits depend on neither threads nor neighbours.
 
-use super::tile::{self, Cache, KEYS, NO_WEIGHT, Rows, Sight, Tile, along, only_from};
+use super::tile::{
+    self, Cache, KEYS, NO_WEIGHT, Rows, Sight, Tile, along, behind, copy, only_from,
+};
 use super::{Segments, Spec};
 use crate::cpu::blocks::{Block, grid};
 use crate::cpu::micro::{BLOCK, Left, product, scratch};
 use crate::cpu::simd::{self, Kernel, Simd};
+use crate::cpu::tiles;
 use rayon::prelude::*;
+use std::cell::RefCell;
 
-/// Queries a task in forward, rounded to whole tiles.
-const QUERIES: usize = 128;
+/// Queries a task in forward, rounded to whole tiles: as many as still leave tasks for all cores, since
+/// each task reads the keys anew.
+const QUERIES: usize = 256;
 
 pub(super) fn forward(
     spec: &Spec,
@@ -23,28 +28,45 @@ pub(super) fn forward(
     let (d, group, width) = (spec.head_dim, spec.group(), spec.heads * spec.head_dim);
     let kv_width = spec.kv_heads * d;
     let step = QUERIES.next_multiple_of(tile::queries(group));
-    let mut cuts = vec![0];
-    let mut ranges = Vec::new();
+    thread_local! {
+        static CUTS: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+        static RANGES: RefCell<Vec<Range>> = const { RefCell::new(Vec::new()) };
+    }
+    tiles::kept(&CUTS, |cuts| {
+        tiles::kept(&RANGES, |ranges| {
+            plan(segments, step, cuts, ranges);
+            let blocks = grid(o, width, cuts, group * d);
+            let blocks = blocks.zip(grid(lse, spec.heads, cuts, group)).enumerate();
+            tiles::for_each(blocks, |(i, (o, lse))| {
+                let (range, head) = (ranges[i / spec.kv_heads], i % spec.kv_heads);
+                let at = range.key * kv_width + head * d;
+                let cache = Cache { k: &k[at..], v: &v[at..], stride: kv_width };
+                let q = &q[range.query * width + head * group * d..];
+                let before = range.before;
+                let keys = before + o.rows();
+                let room = if Cache::scattered(kv_width, keys, d) { 2 * keys * d } else { 0 };
+                scratch(room + tile::scratch(tile::queries(group) * group, d), |buffer| {
+                    let (gathered, buffer) = buffer.split_at_mut(room);
+                    simd::run(Forward { spec, before, q, cache, gathered, buffer, o, lse });
+                });
+            });
+        })
+    });
+}
+
+/// The tasks of forward: `step` queries of a segment, or what is left of it. `cuts` ← where each ends.
+fn plan(segments: &Segments, step: usize, cuts: &mut Vec<u32>, ranges: &mut Vec<Range>) {
+    cuts.clear();
+    ranges.clear();
+    cuts.push(0);
     for b in 0..segments.len() {
         let (q0, q1) = (segments.q[b] as usize, segments.q[b + 1] as usize);
         let (k0, k1) = (segments.k[b] as usize, segments.k[b + 1] as usize);
         for start in (q0..q1).step_by(step) {
-            cuts.push((start + step).min(q1));
+            cuts.push((start + step).min(q1) as u32);
             ranges.push(Range { query: start, key: k0, before: (k1 - k0) - (q1 - start) });
         }
     }
-    let blocks = grid(o, width, &cuts, group * d).into_par_iter();
-    let blocks = blocks.zip(grid(lse, spec.heads, &cuts, group)).enumerate();
-    blocks.for_each(|(i, (o, lse))| {
-        let (range, head) = (ranges[i / spec.kv_heads], i % spec.kv_heads);
-        let at = range.key * kv_width + head * d;
-        let cache = Cache { k: &k[at..], v: &v[at..], stride: kv_width };
-        let q = &q[range.query * width + head * group * d..];
-        let before = range.before;
-        scratch(tile::scratch(tile::queries(group) * group, d), |buffer| {
-            simd::run(Forward { spec, before, q, cache, buffer, o, lse });
-        });
-    });
 }
 
 /// Consecutive queries of a segment.
@@ -64,6 +86,8 @@ struct Forward<'a> {
     /// From the first query's first head of this group.
     q: &'a [f32],
     cache: Cache<'a>,
+    /// Room for the keys and values that the last query sees; none where they are used in place.
+    gathered: &'a mut [f32],
     buffer: &'a mut [f32],
     o: Block<'a>,
     lse: Block<'a>,
@@ -75,6 +99,8 @@ impl Kernel for Forward<'_> {
     fn run<S: Simd>(mut self, s: S) {
         let (d, group) = (self.spec.head_dim, self.spec.group());
         let (width, step) = (self.spec.heads * d, tile::queries(group));
+        let (keys, values) = self.gathered.split_at_mut(self.gathered.len() / 2);
+        let mut gathered = 0;
         for first in (0..self.o.rows()).step_by(step) {
             let queries = step.min(self.o.rows() - first);
             let rows = queries * group;
@@ -83,7 +109,15 @@ impl Kernel for Forward<'_> {
             q.across(s, rows, tile.q, tile.ld);
             let position = self.before + first;
             let sight = Sight { total: position + queries, first: position, group };
-            tile.attend(s, self.spec.scale, self.cache, sight);
+            let mut cache = self.cache;
+            if !keys.is_empty() {
+                cache.gather(s, gathered..sight.total, d, keys, values);
+                gathered = sight.total;
+                cache = Cache { k: &*keys, v: &*values, stride: d };
+                let next = (first + queries < self.o.rows()).then_some((first + queries, gathered));
+                tile::fetch_next(next, (&[self.q], width, group * d), self.cache, d, step);
+            }
+            tile.attend(s, self.spec.scale, cache, sight);
             for r in 0..rows {
                 self.lse.row(first + r / group)[r % group] = tile.max[r] + tile.sum[r].ln();
             }
@@ -113,26 +147,27 @@ pub(super) fn backward(
 ) {
     let (d, group, width) = (spec.head_dim, spec.group(), spec.heads * spec.head_dim);
     let kv_width = spec.kv_heads * d;
-    let cuts = |bounds: &[u32]| bounds.iter().map(|&i| i as usize).collect::<Vec<_>>();
-    let (by_query, by_key) = (cuts(&segments.q), cuts(&segments.k));
-    let blocks = grid(dq, width, &by_query, group * d).into_par_iter();
-    let blocks = blocks.zip(grid(dk, kv_width, &by_key, d)).zip(grid(dv, kv_width, &by_key, d));
-    blocks.enumerate().for_each(|(i, ((dq, dk), dv))| {
+    let (by_query, by_key) = (&segments.q, &segments.k);
+    let blocks = grid(dq, width, by_query, group * d);
+    let blocks = blocks.zip(grid(dk, kv_width, by_key, d)).zip(grid(dv, kv_width, by_key, d));
+    tiles::for_each(blocks.enumerate(), |(i, ((dq, dk), dv))| {
         let (b, head) = (i / spec.kv_heads, i % spec.kv_heads);
-        let (at, key) = (by_query[b] * width + head * group * d, by_key[b] * kv_width + head * d);
+        let (query, key) = (by_query[b] as usize, by_key[b] as usize);
+        let (at, key) = (query * width + head * group * d, key * kv_width + head * d);
         let [q, o, d_o] = [kept.q, kept.o, kept.d_o].map(|x| behind(x, at));
-        let lse = behind(kept.lse, by_query[b] * spec.heads + head * group);
+        let lse = behind(kept.lse, query * spec.heads + head * group);
         let cache = Cache { k: behind(kept.k, key), v: behind(kept.v, key), stride: kv_width };
-        let sizes = Backward::sizes(spec, dk.rows());
+        let sizes = Backward::sizes(spec, dk.rows(), kv_width);
         scratch(sizes.iter().sum(), |buffer| {
             simd::run(Backward { spec, q, o, d_o, lse, cache, sizes, buffer, dq, dk, dv });
         });
     });
 }
 
-/// x from `at` on; nothing for an empty last segment, whose heads begin behind the tensor's end.
-fn behind(x: &[f32], at: usize) -> &[f32] {
-    &x[at.min(x.len())..]
+/// Keys or values from token `at` on, a row each.
+#[inline(always)]
+fn by_key(x: &[f32], at: usize, stride: usize) -> Left<'_> {
+    Left { data: &x[at * stride..], row: stride, col: 1 }
 }
 
 /// One segment and kv head: dk and dv gather over its tiles of queries, first to last.
@@ -144,7 +179,7 @@ struct Backward<'a> {
     lse: &'a [f32],
     cache: Cache<'a>,
     /// The parts of `buffer`, as `run` names them.
-    sizes: [usize; 11],
+    sizes: [usize; 13],
     buffer: &'a mut [f32],
     dq: Block<'a>,
     dk: Block<'a>,
@@ -152,14 +187,17 @@ struct Backward<'a> {
 }
 
 impl Backward<'_> {
-    /// dk, dv [S padded, D padded] · q, d_o across [D, ld] · q, d_o along [ld, D padded] · dq [D padded,
-    /// ld] · p, ds [KEYS, ld] · lse, delta [ld], with ld the tile's leading dimension.
-    fn sizes(spec: &Spec, keys: usize) -> [usize; 11] {
+    /// k, v [S, D] where they are gathered · dk, dv [S padded, D padded] · q, d_o across [D, ld] · q, d_o
+    /// along [ld, D padded] · dq [D padded, ld] · p, ds [KEYS, ld] · lse, delta [ld], with ld the tile's
+    /// leading dimension.
+    fn sizes(spec: &Spec, keys: usize, stride: usize) -> [usize; 13] {
         let (d, group) = (spec.head_dim, spec.group());
         let (ld, ldn) = (tile::leading(tile::queries(group) * group), tile::leading(d));
         let (gathered, across) = (keys.next_multiple_of(BLOCK) * ldn, d * ld);
         let (dq, scores) = (d.next_multiple_of(BLOCK) * ld, KEYS * ld);
-        [gathered, gathered, across, across, ld * ldn, ld * ldn, dq, scores, scores, ld, ld]
+        let kv = if Cache::scattered(stride, keys, d) { keys * d } else { 0 };
+        let along = ld * ldn;
+        [kv, kv, gathered, gathered, across, across, along, along, dq, scores, scores, ld, ld]
     }
 }
 
@@ -171,12 +209,13 @@ impl<'a> Kernel for Backward<'a> {
         let (width, step) = (self.spec.heads * d, tile::queries(group));
         let (tq, tk) = (self.dq.rows(), self.dk.rows());
         let (ld, ldn) = (tile::leading(step * group), tile::leading(d));
-        let mut rest = self.buffer;
-        let [dk, dv, qt, dot, qn, don, dqt, p, ds, lse, delta] = self.sizes.map(|n| {
+        let mut rest = std::mem::take(&mut self.buffer);
+        let [k, v, dk, dv, qt, dot, qn, don, dqt, p, ds, lse, delta] = self.sizes.map(|n| {
             let (part, behind) = std::mem::take(&mut rest).split_at_mut(n);
             rest = behind;
             part
         });
+        let mut gathered = 0;
         dk.fill(0.0);
         dv.fill(0.0);
         for first in (0..tq).step_by(step) {
@@ -192,8 +231,8 @@ impl<'a> Kernel for Backward<'a> {
             let (q, o, d_o) = (rows_of(self.q), rows_of(self.o), rows_of(self.d_o));
             q.across(s, rows, qt, ld);
             d_o.across(s, rows, dot, ld);
-            q.copy(rows, qn, ldn);
-            d_o.copy(rows, don, ldn);
+            q.copy(s, rows, qn, ldn);
+            d_o.copy(s, rows, don, ldn);
             for r in 0..rows {
                 lse[r] = self.lse[(first + r / group) * self.spec.heads + r % group];
             }
@@ -208,37 +247,58 @@ impl<'a> Kernel for Backward<'a> {
             }
             let position = tk - tq + first;
             let sight = Sight { total: position + queries, first: position, group };
+            let mut cache = self.cache;
+            if !k.is_empty() {
+                cache.gather(s, gathered..sight.total, d, k, v);
+                gathered = sight.total;
+                cache = Cache { k: &*k, v: &*v, stride: d };
+                let next = (first + queries < tq).then_some((first + queries, gathered));
+                let rows = [self.q, self.o, self.d_o];
+                tile::fetch_next(next, (&rows, width, group * d), self.cache, d, step);
+            }
             for k0 in (0..sight.total).step_by(KEYS) {
                 let n = KEYS.min(sight.total - k0);
-                let Cache { k, v, stride } = self.cache;
+                let Cache { k, v, stride } = cache;
                 let mut from = 0;
                 for c in (0..columns).step_by(S::LANES) {
                     let to = sight.seen((k0, n), c + S::LANES);
                     if to > from {
                         let size = (to - from, d, columns - c);
-                        let by_key = |x: &'a [f32]| Left {
-                            data: &x[(k0 + from) * stride..],
-                            row: stride,
-                            col: 1,
-                        };
                         let at = from * ld + c;
-                        product(s, by_key(k), size, &qt[c..], ld, &mut p[at..], ld, false);
-                        product(s, by_key(v), size, &dot[c..], ld, &mut ds[at..], ld, false);
+                        product(
+                            s,
+                            by_key(k, k0 + from, stride),
+                            size,
+                            &qt[c..],
+                            ld,
+                            &mut p[at..],
+                            ld,
+                            false,
+                        );
+                        product(
+                            s,
+                            by_key(v, k0 + from, stride),
+                            size,
+                            &dot[c..],
+                            ld,
+                            &mut ds[at..],
+                            ld,
+                            false,
+                        );
                         from = to;
                     }
                     let (lse, delta) = (s.load(&lse[c..]), s.load(&delta[c..]));
-                    let factor = s.splat(scale);
+                    let (open, factor) = (sight.open((k0, to), c), s.splat(scale));
                     for j in 0..to {
                         let at = j * ld + c;
-                        let x = s.sub(s.mul(s.load(&p[at..]), factor), lse);
-                        let mut w = s.exp(x);
-                        let hidden = sight.hidden(k0 + j);
-                        if hidden > c {
-                            w = s.min(w, only_from(s, hidden - c, &NO_WEIGHT));
+                        let mut w = s.exp(s.sub(s.mul(s.load(&p[at..]), factor), lse));
+                        if j >= open {
+                            let hidden = sight.hidden(k0 + j) - c;
+                            w = s.min(w, only_from(s, hidden, &NO_WEIGHT));
                         }
                         let dp = s.sub(s.load(&ds[at..]), delta);
                         s.store(w, &mut p[at..]);
-                        s.store(s.mul(s.mul(w, factor), dp), &mut ds[at..]);
+                        s.store(s.mul(w, dp), &mut ds[at..]);
                     }
                 }
                 // Later tiles add to the padding's rows of dk and dv: it must add nothing.
@@ -279,12 +339,15 @@ impl<'a> Kernel for Backward<'a> {
                     }
                 }
             }
-            lse.fill(1.0); // done with: now the factor of dq
+            lse.fill(scale); // done with: now the factor of dq
             along(s, dqt, ld, lse, (rows, group, d), first, &mut self.dq);
         }
         for j in 0..tk {
-            self.dk.row(j).copy_from_slice(&dk[j * ldn..][..d]);
-            self.dv.row(j).copy_from_slice(&dv[j * ldn..][..d]);
+            let (of_key, of_value) = (self.dk.row(j), self.dv.row(j));
+            copy(s, &dv[j * ldn..][..d], of_value);
+            for (to, from) in of_key.iter_mut().zip(&dk[j * ldn..][..d]) {
+                *to = scale * from;
+            }
         }
     }
 }

@@ -5,19 +5,20 @@
 //! Row r of a tile is query r / G, head r % G of the G query heads that share the kv head.
 
 use crate::cpu::blocks::Block;
-use crate::cpu::micro::{BLOCK, Left, product};
+use crate::cpu::micro::{BLOCK, Left, fetch, product};
 use crate::cpu::simd::Simd;
 
-/// Rows that a tile aims at (one query's G heads stay together, so a tile may be larger).
-const ROWS: usize = 32;
 /// Keys between two rescalings of the online softmax.
 pub(crate) const KEYS: usize = 64;
 /// The widest vector; a tile's leading dimension is a multiple of it for every instruction set.
 const WIDEST: usize = 16;
 
-/// Queries in a tile when `group` heads share a kv head.
+/// Queries in a tile when `group` heads share a kv head: as many as fill two vectors of the widest or
+/// three, whichever is fuller. One query's G heads stay together, so a tile may be larger.
 pub(crate) fn queries(group: usize) -> usize {
-    (ROWS / group).max(1)
+    let filled = |rows: usize| rows / group * group;
+    let rows = if 2 * filled(3 * WIDEST) > 3 * filled(2 * WIDEST) { 3 } else { 2 } * WIDEST;
+    (rows / group).max(1)
 }
 
 /// Leading dimension of a tile of `rows`.
@@ -31,6 +32,70 @@ pub(crate) struct Cache<'a> {
     pub k: &'a [f32],
     pub v: &'a [f32],
     pub stride: usize,
+}
+
+impl<'a> Cache<'a> {
+    /// Whether [`Cache::gather`] pays for `keys` keys: rows far apart fall into few sets of a core's
+    /// nearest cache, and a tile's keys then displace each other.
+    pub fn scattered(stride: usize, keys: usize, head_dim: usize) -> bool {
+        keys > KEYS && stride > head_dim
+    }
+
+    /// Copies tokens `tokens` into `k` and `v`, where they lie one behind the other.
+    #[inline(always)]
+    pub fn gather<S: Simd>(
+        self,
+        s: S,
+        tokens: std::ops::Range<usize>,
+        head_dim: usize,
+        k: &mut [f32],
+        v: &mut [f32],
+    ) {
+        for (src, dst) in [(self.k, k), (self.v, v)] {
+            let dst = dst.chunks_exact_mut(head_dim).enumerate();
+            for (j, dst) in dst.take(tokens.end).skip(tokens.start) {
+                copy(s, &src[j * self.stride..][..head_dim], dst);
+            }
+        }
+    }
+}
+
+/// x from `at` on; nothing for an empty last segment, whose heads begin behind the tensor's end.
+pub(crate) fn behind(x: &[f32], at: usize) -> &[f32] {
+    &x[at.min(x.len())..]
+}
+
+/// Asks for what the tile of the next `step` queries reads of `rows` (each `stride` apart, `width` long)
+/// and of the cache: from query and key `next` on; behind the last tile, where the next head begins,
+/// which is mostly this thread's next task.
+#[inline(always)]
+pub(crate) fn fetch_next(
+    next: Option<(usize, usize)>,
+    (rows, stride, width): (&[&[f32]], usize, usize),
+    cache: Cache,
+    head_dim: usize,
+    step: usize,
+) {
+    let head = usize::from(next.is_none());
+    let (query, key) = next.unwrap_or_default();
+    for x in rows {
+        fetch(behind(x, head * width), stride, query..query + step, width);
+    }
+    for x in [cache.k, cache.v] {
+        fetch(behind(x, head * head_dim), cache.stride, key..key + step, head_dim);
+    }
+}
+
+/// dst ← src, of the same length: a few vectors, for which a call of memcpy costs more than they do.
+#[inline(always)]
+pub(crate) fn copy<S: Simd>(s: S, src: &[f32], dst: &mut [f32]) {
+    let whole = src.len() - src.len() % S::LANES;
+    for i in (0..whole).step_by(S::LANES) {
+        s.store(s.load(&src[i..]), &mut dst[i..]);
+    }
+    if whole < src.len() {
+        s.store_partial(s.load_partial(&src[whole..], 0.0), &mut dst[whole..src.len()]);
+    }
 }
 
 /// Which keys a tile's rows see: all of `total` but those behind their own position.
@@ -49,6 +114,12 @@ impl Sight {
     #[inline(always)]
     pub fn hidden(self, j: usize) -> usize {
         j.saturating_sub(self.first) * self.group
+    }
+
+    /// How many of the first keys from `k0` on every row from `row` on sees, at most `n`.
+    #[inline(always)]
+    pub fn open(self, (k0, n): (usize, usize), row: usize) -> usize {
+        (self.first + row / self.group + 1).saturating_sub(k0).min(n)
     }
 
     /// How many of the keys `k0 .. k0 + n` rows before `end` may see, rounded up to whole blocks. A
@@ -144,28 +215,28 @@ impl<'a> Tile<'a> {
         (k0, n): (usize, usize),
         c: usize,
     ) {
-        let ld = self.ld;
-        let factor = s.splat(scale);
+        let (ld, factor) = (self.ld, s.splat(scale));
         let before = s.load(&self.max[c..]);
+        let open = sight.open((k0, n), c);
         let mut max = before;
-        for j in 0..n {
-            let at = j * ld + c;
-            let mut x = s.mul(s.load(&self.s[at..]), factor);
-            let hidden = sight.hidden(k0 + j);
-            if hidden > c {
-                x = s.min(x, only_from(s, hidden - c, &NO_SCORE));
-            }
-            s.store(x, &mut self.s[at..]);
-            max = s.max(max, x);
+        for j in 0..open {
+            max = s.max(max, s.mul(s.load(&self.s[j * ld + c..]), factor));
+        }
+        for j in open..n {
+            let bound = only_from(s, sight.hidden(k0 + j) - c, &NO_SCORE);
+            max = s.max(max, s.min(s.mul(s.load(&self.s[j * ld + c..]), factor), bound));
         }
         let mut sum = s.splat(0.0);
-        for j in 0..n {
+        for j in 0..open {
             let at = j * ld + c;
-            let mut p = s.exp(s.sub(s.load(&self.s[at..]), max));
-            let hidden = sight.hidden(k0 + j);
-            if hidden > c {
-                p = s.min(p, only_from(s, hidden - c, &NO_WEIGHT));
-            }
+            let p = s.exp(s.sub(s.mul(s.load(&self.s[at..]), factor), max));
+            s.store(p, &mut self.s[at..]);
+            sum = s.add(sum, p);
+        }
+        for j in open..n {
+            let at = j * ld + c;
+            let p = s.exp(s.sub(s.mul(s.load(&self.s[at..]), factor), max));
+            let p = s.min(p, only_from(s, sight.hidden(k0 + j) - c, &NO_WEIGHT));
             s.store(p, &mut self.s[at..]);
             sum = s.add(sum, p);
         }
@@ -258,14 +329,13 @@ impl<'a> Rows<'a> {
 
     /// dst[r, ..] ← row r, zeros behind it up to `ld`.
     #[inline(always)]
-    pub fn copy(self, rows: usize, dst: &mut [f32], ld: usize) {
+    pub fn copy<S: Simd>(self, s: S, rows: usize, dst: &mut [f32], ld: usize) {
         for r0 in (0..rows).step_by(WIDEST) {
             let at = self.places(r0, rows);
-            for (i, dst) in
-                dst.chunks_exact_mut(ld).skip(r0).take(WIDEST.min(rows - r0)).enumerate()
-            {
+            let dst = dst.chunks_exact_mut(ld).skip(r0).take(WIDEST.min(rows - r0));
+            for (i, dst) in dst.enumerate() {
                 let (row, behind) = dst.split_at_mut(self.head_dim);
-                row.copy_from_slice(&self.data[at[i]..][..self.head_dim]);
+                copy(s, &self.data[at[i]..][..self.head_dim], row);
                 behind.fill(0.0);
             }
         }

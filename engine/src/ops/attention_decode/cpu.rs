@@ -28,15 +28,15 @@ pub(super) fn forward(spec: &Spec, prompt: &[u32], q: &[f32], caches: &Caches, o
         return;
     }
     let step = BEAMS.next_multiple_of(tile::queries(group));
-    let mut cuts = vec![0];
+    let mut cuts = vec![0u32];
     let mut ranges = Vec::new();
     for b in 0..prompt.len() - 1 {
         for first in (0..beams).step_by(step) {
-            cuts.push(b * beams + (first + step).min(beams));
+            cuts.push((b * beams + (first + step).min(beams)) as u32);
             ranges.push((b, b * beams + first));
         }
     }
-    grid(o, width, &cuts, group * d).into_par_iter().enumerate().for_each(|(i, o)| {
+    grid(o, width, &cuts, group * d).enumerate().for_each(|(i, o)| {
         let ((b, first), head) = (ranges[i / kv_heads], i % kv_heads);
         let (start, end) = (prompt[b] as usize, prompt[b + 1] as usize);
         let at = if end > start { start * kv_width + head * d } else { 0 };

@@ -4,12 +4,25 @@ use super::Spec;
 use crate::cpu::gemm::{Element, Start, View, gemm};
 use crate::cpu::simd::{self, Kernel, Simd};
 use crate::cpu::tiles;
+use rayon::prelude::*;
 use std::cell::RefCell;
 
-/// Logits of a block: at most this many (32 MiB), or `LEAST` rows where the vocabulary is so large
-/// that this is more. A large block reads w and adds to dw less often.
+/// Logits of a block that are always granted (32 MiB), whatever the table's size.
 const BLOCK: usize = 8 << 20;
+/// Rows that are always granted, so that a block's products are worth packing for.
 const LEAST: usize = 16;
+
+/// Rows of a block: C where they are many, so that the logits take as much as w (of which training
+/// holds four: itself, its gradient, two moments), and w is read and dw added to R / C times.
+fn rows_per_block(spec: &Spec) -> usize {
+    let most = (BLOCK / spec.vocab).max(spec.width).max(LEAST);
+    spec.rows.div_ceil(spec.rows.div_ceil(most).max(1)) // all blocks alike
+}
+
+/// f32 of logits that a call keeps in memory.
+pub(super) fn logits(spec: &Spec) -> usize {
+    rows_per_block(spec) * spec.vocab
+}
 
 thread_local! {
     /// The block's logits: allocated by a thread's first call, kept for the next.
@@ -31,7 +44,7 @@ pub(super) fn run<T: Element>(
     mut gradients: Option<Gradients>,
 ) {
     let (c, v) = (spec.width, spec.vocab);
-    let block = (BLOCK / v).max(LEAST).min(spec.rows);
+    let block = rows_per_block(spec);
     // Taken out, not borrowed: while this thread waits for the pool it may start another call.
     let mut logits = LOGITS.take();
     if logits.len() < block * v {
@@ -44,8 +57,8 @@ pub(super) fn run<T: Element>(
         let z = &mut logits[..rows * v];
         gemm(x, w.t(), Start::Zero, z);
         let scale = gradients.as_ref().map(|g| g.scale);
-        let at = loss[from..][..rows].iter_mut().zip(&labels[from..]);
-        tiles::for_each(z.chunks_exact_mut(v).zip(at), |(z, (loss, &label))| {
+        let at = loss[from..][..rows].par_iter_mut().zip(&labels[from..][..rows]);
+        tiles::for_each(z.par_chunks_exact_mut(v).zip(at), |(z, (loss, &label))| {
             *loss = simd::run(Row { spec, z, label: label as usize, scale });
         });
         if let Some(Gradients { dx, dw, .. }) = &mut gradients {
@@ -76,25 +89,33 @@ impl Kernel for Row<'_> {
         let (z, lanes) = (self.z, S::LANES);
         let mut top = s.splat(f32::NEG_INFINITY);
         for part in z.chunks(lanes) {
-            top = s.max(s.load_partial(part, f32::NEG_INFINITY), top);
+            let whole = part.len() == lanes;
+            let part = if whole { s.load(part) } else { s.load_partial(part, f32::NEG_INFINITY) };
+            top = s.max(part, top);
         }
         let top = s.max_lane(top);
-        // Σ e^(z − top) and Σ (z − top); the second also shows what is not finite.
+        let label = f64::from(z[self.label]) - f64::from(top);
+        // Σ e^(z − top), which takes z's place, and Σ (z − top), which also shows what is not finite.
         let (mut total, mut below) = (0.0f64, 0.0f64);
         let shift = s.splat(top);
-        for run in z.chunks(RUN) {
+        for run in z.chunks_mut(RUN) {
             let (mut e, mut d) = (s.splat(0.0), s.splat(0.0));
             let whole = run.len() / lanes * lanes;
-            for part in run[..whole].chunks_exact(lanes) {
+            let (body, tail) = run.split_at_mut(whole);
+            for part in body.chunks_exact_mut(lanes) {
                 let v = s.sub(s.load(part), shift);
-                e = s.add(e, s.exp(v));
+                let p = s.exp(v);
+                s.store(p, part);
+                e = s.add(e, p);
                 d = s.add(d, v);
             }
-            if whole < run.len() {
+            if !tail.is_empty() {
                 // e^−∞ ≈ 1e−38 in the lanes behind the end vanishes beside e^0.
-                let v = s.sub(s.load_partial(&run[whole..], f32::NEG_INFINITY), shift);
-                e = s.add(e, s.exp(v));
-                d = s.add(d, s.sub(s.load_partial(&run[whole..], top), shift));
+                let v = s.sub(s.load_partial(tail, f32::NEG_INFINITY), shift);
+                d = s.add(d, s.sub(s.load_partial(tail, top), shift));
+                let p = s.exp(v);
+                s.store_partial(p, tail);
+                e = s.add(e, p);
             }
             total += f64::from(s.sum(e));
             below += f64::from(s.sum(d));
@@ -102,7 +123,6 @@ impl Kernel for Row<'_> {
         let smoothing = f64::from(self.spec.smoothing);
         let vocab = self.spec.vocab as f64;
         let log = total.ln();
-        let label = f64::from(z[self.label]) - f64::from(top);
         let loss = log - (1.0 - smoothing) * label - smoothing * below / vocab;
         let fault = !below.is_finite();
         if let Some(scale) = self.scale {
@@ -110,8 +130,11 @@ impl Kernel for Row<'_> {
             let factor = s.splat((f64::from(scale) / total) as f32);
             let uniform = s.splat((-f64::from(scale) * smoothing / vocab) as f32);
             for part in z.chunks_mut(lanes) {
-                let v = s.exp(s.sub(s.load_partial(part, top), shift));
-                s.store_partial(s.fma(v, factor, uniform), part);
+                if part.len() == lanes {
+                    s.store(s.fma(s.load(part), factor, uniform), part);
+                } else {
+                    s.store_partial(s.fma(s.load_partial(part, 0.0), factor, uniform), part);
+                }
             }
             z[self.label] -= (f64::from(scale) * (1.0 - smoothing)) as f32;
         }

@@ -1,5 +1,5 @@
 //! The head and its loss in one: softmax cross-entropy of x·wᵀ against labels, with label smoothing
-//! over the vocabulary. The logits of all rows are never in memory together: a block of rows passes
+//! over the vocabulary. The logits of many rows are never in memory together: a block of rows passes
 //! through logits, softmax and both gradients before the next one begins.
 //!
 //! ```text
@@ -60,6 +60,11 @@ impl Spec {
     pub fn work_backward(&self) -> Work {
         let (r, c, v) = (self.rows as u64, self.width as u64, self.vocab as u64);
         Work { flops: 6 * r * c * v + 7 * r * v, bytes: 4 * (2 * r * c + 3 * v * c + 2 * r) }
+    }
+
+    /// Bytes of logits that a call holds at once: those of a block of rows.
+    pub fn logits_bytes(&self) -> u64 {
+        4 * cpu::logits(self) as u64
     }
 
     fn expect(&self, x: &Tensor, w: &Tensor, labels: &Tensor, loss: &Tensor) -> Result<()> {

@@ -5,6 +5,7 @@ use super::Spec;
 use crate::cpu::random::Stream;
 use crate::cpu::simd::{Kernel, Simd, run};
 use crate::cpu::tiles::{self, TILE};
+use rayon::prelude::*;
 
 /// Draws that one step makes.
 const STEP: usize = 64;
@@ -13,7 +14,7 @@ pub(super) fn forward(spec: &Spec, stream: Stream, offset: u64, x: &mut [f32]) {
     // uniform = (u >> 8)·2⁻²⁴ is exact, and so is p·2²⁴: the comparison may be made on integers.
     let below = (f64::from(spec.p) * 16_777_216.0).ceil() as u32;
     let scale = (1.0 / (1.0 - f64::from(spec.p))) as f32;
-    tiles::for_each(x.chunks_mut(TILE).enumerate(), |(i, x)| {
+    tiles::for_each(x.par_chunks_mut(TILE).enumerate(), |(i, x)| {
         run(Forward { stream, offset: offset + (i * TILE) as u64, below, scale, x })
     });
 }

@@ -6,6 +6,7 @@ use crate::cpu::simd::{Kernel, Simd, run};
 use crate::cpu::tiles;
 use crate::error::Result;
 use crate::ops::swiglu::Unit;
+use rayon::prelude::*;
 
 pub(super) fn forward<T: Element>(
     spec: &Spec,
@@ -88,7 +89,7 @@ pub(super) fn backward_bias(spec: &Spec, dy: &[f32], db: &mut [f32]) -> Result<(
     if dy.len() <= tiles::TILE {
         db.chunks_mut(COLUMNS).enumerate().for_each(sum);
     } else {
-        tiles::for_each(db.chunks_mut(COLUMNS).enumerate(), sum);
+        tiles::for_each(db.par_chunks_mut(COLUMNS).enumerate(), sum);
     }
     Ok(())
 }

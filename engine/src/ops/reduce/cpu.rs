@@ -3,17 +3,25 @@
 
 use crate::cpu::simd::{Kernel, Simd, run};
 use crate::cpu::tiles::{self, TILE};
+use rayon::prelude::*;
+use std::cell::RefCell;
 
 pub(super) fn sum_squares(x: &[f32]) -> f64 {
-    tiles::map(x.chunks(TILE), |x| run(SumSquares(x))).iter().sum()
+    thread_local!(static SUMS: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) });
+    tiles::kept(&SUMS, |sums| {
+        sums.resize(x.len().div_ceil(TILE), 0.0);
+        let parts = x.par_chunks(TILE).zip(sums.par_iter_mut());
+        tiles::for_each(parts, |(x, sum)| *sum = run(SumSquares(x)));
+        sums.iter().sum()
+    })
 }
 
 pub(super) fn add(x: &[f32], y: &mut [f32]) {
-    tiles::for_each(x.chunks(TILE).zip(y.chunks_mut(TILE)), |(x, y)| run(Add { x, y }));
+    tiles::for_each(x.par_chunks(TILE).zip(y.par_chunks_mut(TILE)), |(x, y)| run(Add { x, y }));
 }
 
 pub(super) fn scale(x: &mut [f32], a: f32) {
-    tiles::for_each(x.chunks_mut(TILE), |x| run(Scale { x, a }));
+    tiles::for_each(x.par_chunks_mut(TILE), |x| run(Scale { x, a }));
 }
 
 struct SumSquares<'a>(&'a [f32]);

@@ -4,11 +4,13 @@
 use super::Spec;
 use crate::cpu::simd::{Kernel, Simd, run};
 use crate::cpu::tiles::{self, rows_per_tile};
+use rayon::prelude::*;
+use std::cell::RefCell;
 
 pub(super) fn forward(spec: &Spec, x: &[f32], w: &[f32], y: &mut [f32], rstd: &mut [f32]) {
     let rows = rows_per_tile(spec.width);
     let tile = rows * spec.width;
-    let parts = x.chunks(tile).zip(y.chunks_mut(tile)).zip(rstd.chunks_mut(rows));
+    let parts = x.par_chunks(tile).zip(y.par_chunks_mut(tile)).zip(rstd.par_chunks_mut(rows));
     tiles::for_each(parts, |((x, y), rstd)| run(Forward { spec, x, w, y, rstd }));
 }
 
@@ -24,17 +26,21 @@ pub(super) fn backward(
 ) {
     let rows = rows_per_tile(spec.width);
     let tile = rows * spec.width;
-    let mut partial = vec![0.0; spec.rows.div_ceil(rows) * spec.width];
-    let parts = x.chunks(tile).zip(rstd.chunks(rows)).zip(dy.chunks(tile));
-    let parts = parts.zip(dx.chunks_mut(tile)).zip(partial.chunks_mut(spec.width));
-    tiles::for_each(parts, |((((x, rstd), dy), dx), dw)| {
-        run(Backward { w, x, rstd, dy, dx, dw, add })
-    });
-    for partial in partial.chunks(spec.width) {
-        for (dw, p) in dw.iter_mut().zip(partial) {
-            *dw += p;
+    thread_local!(static PARTIAL: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) });
+    tiles::kept(&PARTIAL, |partial| {
+        partial.clear();
+        partial.resize(spec.rows.div_ceil(rows) * spec.width, 0.0);
+        let parts = x.par_chunks(tile).zip(rstd.par_chunks(rows)).zip(dy.par_chunks(tile));
+        let parts = parts.zip(dx.par_chunks_mut(tile)).zip(partial.par_chunks_mut(spec.width));
+        tiles::for_each(parts, |((((x, rstd), dy), dx), dw)| {
+            run(Backward { w, x, rstd, dy, dx, dw, add })
+        });
+        for partial in partial.chunks(spec.width) {
+            for (dw, p) in dw.iter_mut().zip(partial) {
+                *dw += p;
+            }
         }
-    }
+    });
 }
 
 struct Forward<'a> {

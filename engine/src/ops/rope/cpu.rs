@@ -1,6 +1,7 @@
 //! rope on the CPU: cosines and sines from a table that calls share, rows in parallel.
 
 use super::Spec;
+use crate::cpu::micro::scratch;
 use crate::cpu::simd::{self, Kernel, Simd};
 use rayon::prelude::*;
 use std::sync::{Arc, RwLock};
@@ -59,16 +60,16 @@ pub(super) fn rotate(spec: &Spec, positions: &[u32], x: &mut [f32], back: bool) 
     let near = positions.iter().filter(|&&p| (p as usize) < SHARED).max();
     let table = table(spec.theta, d, near.map_or(0, |&p| p as usize + 1));
     x.par_chunks_mut(ROWS * width).zip(positions.par_chunks(ROWS)).for_each(|(x, positions)| {
-        let mut far = vec![0.0; d];
         for (x, &position) in x.chunks_exact_mut(width).zip(positions) {
             let p = position as usize;
-            let row = if p < SHARED {
-                &table.values[p * d..][..d]
+            if p < SHARED {
+                simd::run(Row { x, row: &table.values[p * d..][..d], back });
             } else {
-                fill(spec.theta, p, &mut far);
-                &far
-            };
-            simd::run(Row { x, row, back });
+                scratch(d, |far| {
+                    fill(spec.theta, p, far);
+                    simd::run(Row { x, row: far, back });
+                });
+            }
         }
     });
 }

@@ -3,15 +3,16 @@
 use crate::cpu::gemm::Gate;
 use crate::cpu::simd::{Kernel, Simd, run};
 use crate::cpu::tiles::{self, TILE};
+use rayon::prelude::*;
 
 pub(super) fn forward(gate: &[f32], up: &[f32], y: &mut [f32]) {
-    let parts = gate.chunks(TILE).zip(up.chunks(TILE)).zip(y.chunks_mut(TILE));
+    let parts = gate.par_chunks(TILE).zip(up.par_chunks(TILE)).zip(y.par_chunks_mut(TILE));
     tiles::for_each(parts, |((gate, up), y)| run(Forward { gate, up, y }));
 }
 
 pub(super) fn backward(gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut [f32], dup: &mut [f32]) {
-    let parts = gate.chunks(TILE).zip(up.chunks(TILE)).zip(dy.chunks(TILE));
-    let parts = parts.zip(dgate.chunks_mut(TILE)).zip(dup.chunks_mut(TILE));
+    let parts = gate.par_chunks(TILE).zip(up.par_chunks(TILE)).zip(dy.par_chunks(TILE));
+    let parts = parts.zip(dgate.par_chunks_mut(TILE)).zip(dup.par_chunks_mut(TILE));
     tiles::for_each(parts, |((((gate, up), dy), dgate), dup)| {
         run(Backward { gate, up, dy, dgate, dup })
     });

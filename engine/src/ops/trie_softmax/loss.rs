@@ -9,7 +9,9 @@
 //! ```
 
 use super::OP;
+use crate::cpu::micro::scratch;
 use crate::cpu::simd::{self, Kernel, Simd};
+use crate::cpu::tiles;
 use crate::error::{Error, Result, expect_len};
 use crate::ops::Real;
 use crate::sid::Trie;
@@ -122,19 +124,23 @@ fn cpu(
         return;
     }
     let rows = x.par_chunks_mut(ROWS * spec.vocab).zip(loss.par_chunks_mut(ROWS)).enumerate();
-    rows.for_each_init(Vec::new, |compact, (chunk, (x, loss))| {
-        for (i, (x, loss)) in x.chunks_mut(spec.vocab).zip(loss).enumerate() {
-            let row = chunk * ROWS + i;
-            let (_, allowed) = trie.children(spec.level, nodes[row]);
-            compact.clear();
-            compact.extend(allowed.iter().map(|&c| x[spec.token_base + c as usize]));
-            let at = allowed.partition_point(|&c| u32::from(c) < codes[row]);
-            *loss = simd::run(Row { x: compact, at, smoothing: spec.smoothing, scale });
-            x.fill(0.0);
-            for (&c, &g) in allowed.iter().zip(compact.iter()) {
-                x[spec.token_base + c as usize] = g;
+    tiles::for_each(rows, |(chunk, (x, loss))| {
+        scratch(spec.vocab, |compact| {
+            for (i, (x, loss)) in x.chunks_mut(spec.vocab).zip(loss).enumerate() {
+                let row = chunk * ROWS + i;
+                let (_, allowed) = trie.children(spec.level, nodes[row]);
+                let compact = &mut compact[..allowed.len()];
+                for (logit, &c) in compact.iter_mut().zip(allowed) {
+                    *logit = x[spec.token_base + c as usize];
+                }
+                let at = allowed.partition_point(|&c| u32::from(c) < codes[row]);
+                *loss = simd::run(Row { x: compact, at, smoothing: spec.smoothing, scale });
+                x.fill(0.0);
+                for (&c, &g) in allowed.iter().zip(compact.iter()) {
+                    x[spec.token_base + c as usize] = g;
+                }
             }
-        }
+        });
     });
 }
 

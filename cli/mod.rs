@@ -5,12 +5,14 @@ mod demo;
 mod doctor;
 mod evaluate;
 mod import;
+mod make_log;
 mod progress;
 mod quantize;
 mod recommend;
 mod report;
 mod sft;
 mod stages;
+mod validate;
 
 use clap::{Args, Parser, Subcommand};
 use engine::Device;
@@ -53,7 +55,9 @@ enum Command {
     /// The whole road on the built-in world or a data set: IDs, training, evaluation, a report
     Demo(demo::Flags),
     /// Read a data set in one of the known formats and write it as a data-set folder
-    Import(import::Flags),
+    Import(Box<import::Flags>),
+    /// Say what is wrong with a data set: every problem with its place and mend; exit code 1 for errors
+    Validate(validate::Flags),
     /// Learn semantic IDs for the items of a data set and print their quality
     Quantize(quantize::Flags),
     /// Train a model from a recipe
@@ -62,6 +66,9 @@ enum Command {
     Evaluate(evaluate::Flags),
     /// Recommend items after a history
     Recommend(recommend::Flags),
+    /// Write a CSV of invented events, to try `import` at any size
+    #[command(hide = true)]
+    MakeLog(make_log::Flags),
     /// Say what this machine offers and what this build can use
     Doctor(doctor::Flags),
 }
@@ -101,11 +108,11 @@ pub fn run() -> ExitCode {
     };
     let json = arguments.common.json;
     match dispatch(arguments) {
-        Ok(answer) if json => {
+        Ok((answer, code)) if json => {
             let text = serde_json::to_string_pretty(&answer.json).expect("plain JSON");
-            put(&format!("{text}\n"), 0)
+            put(&format!("{text}\n"), code)
         }
-        Ok(answer) => put(&answer.text, 0),
+        Ok((answer, code)) => put(&answer.text, code),
         Err(error) => {
             let code = exit_code(&error);
             progress::tell(&format!("sidra: {error}"));
@@ -153,7 +160,8 @@ fn put(text: &str, code: u8) -> ExitCode {
     }
 }
 
-fn dispatch(arguments: Arguments) -> Result<Answer> {
+/// The answer, and the exit code: 1 where `validate` found errors.
+fn dispatch(arguments: Arguments) -> Result<(Answer, u8)> {
     let Arguments { command, common } = arguments;
     if let Some(threads) = common.threads {
         trainer::recipe::within("--threads", threads, 1, 4096)?;
@@ -164,18 +172,24 @@ fn dispatch(arguments: Arguments) -> Result<Answer> {
     }
     let progress = Progress::new()?;
     // A command that computes nothing has nothing to say about the device.
-    let computes = !matches!(command, Command::Import(_) | Command::Doctor(_));
+    let computes = !matches!(
+        command,
+        Command::Import(_) | Command::Validate(_) | Command::MakeLog(_) | Command::Doctor(_)
+    );
     let device = choose_device(&common, computes.then_some(&progress))?;
     let context = Context { common, device, progress };
-    match command {
+    let answer = match command {
         Command::Demo(flags) => demo::run(flags, &context),
-        Command::Import(flags) => import::run(flags, &context),
+        Command::Import(flags) => import::run(*flags, &context),
+        Command::Validate(flags) => return validate::run(flags),
         Command::Quantize(flags) => quantize::run(flags, &context),
         Command::Sft(flags) => sft::run(flags, &context),
         Command::Evaluate(flags) => evaluate::run(flags, &context),
         Command::Recommend(flags) => recommend::run(flags, &context),
+        Command::MakeLog(flags) => make_log::run(flags, &context),
         Command::Doctor(flags) => doctor::run(flags, &context),
-    }
+    };
+    Ok((answer?, 0))
 }
 
 /// The device of the whole command; `auto` says what it falls back to and why.

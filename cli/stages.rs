@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Instant;
-use trainer::data::Dataset;
+use trainer::data::folder::Head;
+use trainer::data::{Dataset, Statistics};
 use trainer::recipe::Resolved;
 
 /// A recipe on the command line.
@@ -87,12 +88,16 @@ impl Stages {
 
 /// A data set in a few lines, and as an object.
 pub fn describe(data: &Dataset) -> (String, Value) {
-    let s = data.statistics();
+    describe_parts(&Head::of(data), &data.statistics(), &data.digest())
+}
+
+/// As [`describe`], of a data set that is not in memory.
+pub fn describe_parts(head: &Head, s: &Statistics, blake3: &str) -> (String, Value) {
     let text = format!(
         "{}: {} users, {} items, {} interactions (mean sequence {:.2})\n\
          rows: {} train, {} valid, {} test · split: {}\n\
          {} items never occur in training; they are {:.1} % of test targets\n",
-        data.name,
+        head.name,
         s.users,
         s.items,
         s.interactions,
@@ -100,13 +105,14 @@ pub fn describe(data: &Dataset) -> (String, Value) {
         s.train_rows,
         s.valid_rows,
         s.test_rows,
-        data.split_rule,
+        head.split_rule,
         s.cold_items,
         100.0 * s.cold_test_share,
     );
     let json = json!({
-        "name": data.name, "source": data.source, "statistics": s, "split_rule": data.split_rule,
-        "max_history": data.max_history, "seen_kept": data.seen_kept, "blake3": data.digest(),
+        "name": head.name, "source": head.source, "statistics": s, "protocol": head.protocol,
+        "split_rule": head.split_rule, "max_history": head.max_history, "seen_kept": head.seen_kept,
+        "blake3": blake3,
     });
     (text, json)
 }

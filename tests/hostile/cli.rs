@@ -334,3 +334,52 @@ fn a_killed_run_loses_nothing_and_the_next_one_cleans_up() {
     Recommender::open(&out.join("model")).unwrap();
     assert_eq!(hidden(&out), [""; 0], "what the killed ones left is gone");
 }
+
+#[test]
+fn validate_and_import_of_event_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| text(&dir.path().join(name)).to_string();
+    let header = "who,item,time\n";
+    fs::write(at("bad.csv"), format!("{header}u,a,1000000000\nu,b,soon\nu,,1000000001\n")).unwrap();
+    let bad = at("bad.csv");
+    let arguments = ["validate", &bad, "--user", "who"];
+    let (code, answer, said) = ran(&arguments);
+    assert_eq!((code, said.as_str()), (1, ""), "the findings are the answer: {answer}");
+    for words in ["line 3, column time", "line 4, column item", "2 errors"] {
+        assert!(answer.contains(words), "{answer:?} lacks {words:?}");
+    }
+    let (code, answer, _) = ran(&[&["--json"], arguments.as_slice()].concat());
+    let object: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(
+        (code, &object["errors"], object["findings"][0]["kind"].as_str()),
+        (1, &2.into(), Some("row"))
+    );
+    refused(
+        1,
+        &["import", "csv", &bad, "--user", "who", "--out", &at("set")],
+        &["line 3, column time", "soon"],
+    );
+    assert!(!Path::new(&at("set")).exists());
+
+    let log = at("log.csv");
+    let made = answered(&["make-log", &log, "--events", "5000", "--users", "50", "--items", "40"]);
+    assert_eq!(made["events"], 5000);
+    let set = at("set");
+    let import =
+        ["import", "auto", &log, "--out", &set, "--k-core", "5", "--split", "user-held-out"];
+    let out = answered(&import);
+    assert_eq!(
+        (&out["statistics"]["users"], &out["protocol"]),
+        (&50.into(), &"user-held-out".into())
+    );
+    assert!(out["peak_rss_bytes"].as_u64().is_some_and(|b| b > 1 << 20));
+    assert_eq!(ran(&["validate", &set]).0, 0);
+    refused(2, &[import.as_slice(), &["--ratio", "8:1"]].concat(), &["--ratio", "8:1:1"]);
+    refused(2, &[import.as_slice(), &["--from", "soon"]].concat(), &["--from", "2016-10-01"]);
+    refused(
+        2,
+        &["import", "csv", &log, "--user", "who", "--out", &set],
+        &["--user", "user_id, item_id"],
+    );
+    refused(2, &["import", "csv", &log, "--split", "given", "--out", &set], &["--split", "given"]);
+}

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod cli;
 mod data;
+mod import;
 mod recipe;
 mod sid;
 

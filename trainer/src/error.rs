@@ -25,17 +25,31 @@ pub enum Error {
 impl Error {
     /// An [`Error::Usage`].
     pub fn usage(what: impl Into<String>, problem: impl Into<String>) -> Self {
-        Error::Usage { what: what.into(), problem: problem.into() }
+        Error::Usage { what: one_line(what.into()), problem: one_line(problem.into()) }
     }
 
     /// A file whose content is not what it should be: file, place in it, problem and mend.
     pub fn format(path: &Path, place: impl Into<String>, problem: impl Into<String>) -> Self {
-        engine::Error::format(path, place, problem).into()
+        engine::Error::format(path, one_line(place.into()), one_line(problem.into())).into()
     }
 
     /// Turns an I/O error into one that names its file: `File::open(p).map_err(Error::io(p))`.
     pub fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
         let path: PathBuf = path.into();
         move |source| engine::Error::Io { path, source }.into()
+    }
+}
+
+/// Messages quote files, and a file may hold anything: control characters are shown, not obeyed.
+fn one_line(text: String) -> String {
+    match text.contains(char::is_control) {
+        false => text,
+        true => {
+            let mut out = String::with_capacity(text.len());
+            for c in text.chars() {
+                if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+            }
+            out
+        }
     }
 }

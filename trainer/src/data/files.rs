@@ -12,8 +12,12 @@ use std::path::{Path, PathBuf};
 const MAX_RATIO: u64 = 200;
 /// … or to this many bytes, whichever is more …
 const FREE_BYTES: u64 = 16 << 20;
-/// … and no file, packed or not, may be read beyond this many bytes.
-const MAX_BYTES: u64 = 8 << 30;
+/// … and no file, packed or not, may be read beyond this many bytes: line by line …
+const MAX_STREAM_BYTES: u64 = 1 << 40;
+/// … or as a whole.
+const MAX_WHOLE_BYTES: u64 = 2 << 30;
+/// A packed file that is read as a whole may unpack to this many times its size.
+const MAX_WHOLE_RATIO: u64 = 30;
 
 /// `dir/name`, `dir/name.gz` or `dir/name.zst`, whichever is there first.
 pub(crate) fn find(dir: &Path, name: &str) -> Option<PathBuf> {
@@ -25,7 +29,7 @@ pub(crate) fn find(dir: &Path, name: &str) -> Option<PathBuf> {
 pub(crate) fn with_ending(dir: &Path, ending: &str) -> Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
     for name in names(dir)? {
-        let plain = name.trim_end_matches(".gz").trim_end_matches(".zst");
+        let plain = plain_name(Path::new(&name));
         if let Some(stem) = plain.strip_suffix(ending).filter(|s| !s.is_empty()) {
             let path = dir.join(&name);
             // A plain file and its packed copy are one: names() is sorted, so the plain one wins.
@@ -53,12 +57,22 @@ pub(crate) fn names(dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// A file's name without `.gz` or `.zst`.
+pub(crate) fn plain_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.trim_end_matches(".gz").trim_end_matches(".zst").to_string()
+}
+
 /// Opens a file for reading, unpacked by its name's ending, within the bounds above.
 pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead>> {
+    open_within(path, MAX_RATIO, MAX_STREAM_BYTES)
+}
+
+fn open_within(path: &Path, max_ratio: u64, max_bytes: u64) -> Result<Box<dyn BufRead>> {
     let file = File::open(path).map_err(Error::io(path))?;
     let size = file.metadata().map_err(Error::io(path))?.len();
     let file = BufReader::with_capacity(1 << 18, file);
-    let most = size.saturating_mul(MAX_RATIO).clamp(FREE_BYTES, MAX_BYTES);
+    let most = size.saturating_mul(max_ratio).clamp(FREE_BYTES, max_bytes);
     let (inner, most, packed): (Box<dyn Read>, u64, Option<&'static str>) = match path
         .extension()
         .and_then(|e| e.to_str())
@@ -68,9 +82,9 @@ pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead>> {
             let decoder = zstd::Decoder::with_buffer(file).map_err(Error::io(path))?;
             (Box::new(decoder), most, Some("zstd"))
         }
-        _ => (Box::new(file), MAX_BYTES, None),
+        _ => (Box::new(file), max_bytes, None),
     };
-    let bounded = Bounded { inner, read: 0, most, size, packed };
+    let bounded = Bounded { inner, read: 0, most, max_ratio, size, packed };
     Ok(Box::new(BufReader::with_capacity(1 << 18, bounded)))
 }
 
@@ -78,6 +92,7 @@ struct Bounded {
     inner: Box<dyn Read>,
     read: u64,
     most: u64,
+    max_ratio: u64,
     size: u64,
     packed: Option<&'static str>,
 }
@@ -99,9 +114,9 @@ impl Read for Bounded {
         if self.read > self.most {
             return Err(io::Error::other(match self.packed {
                 Some(_) => format!(
-                    "its {} bytes unpack to more than {} (the bound is {MAX_RATIO} times the \
-                     size, at least 16 MiB and at most 8 GiB); unpack it first if it is in order",
-                    self.size, self.most
+                    "its {} bytes unpack to more than {} (the bound is {} times the size, at \
+                     least 16 MiB); unpack it first if it is in order",
+                    self.size, self.most, self.max_ratio
                 ),
                 None => format!("it is longer than {} bytes; split it", self.most),
             }));
@@ -113,7 +128,8 @@ impl Read for Bounded {
 /// The whole file.
 pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>> {
     let mut all = Vec::new();
-    open(path)?.read_to_end(&mut all).map_err(Error::io(path))?;
+    let mut file = open_within(path, MAX_WHOLE_RATIO, MAX_WHOLE_BYTES)?;
+    file.read_to_end(&mut all).map_err(Error::io(path))?;
     Ok(all)
 }
 
@@ -210,7 +226,7 @@ mod tests {
         let path = dir.path().join("bomb.gz");
         gz(&path, &vec![0u8; 40 << 20]);
         let told = bytes(&path).unwrap_err().to_string();
-        assert!(told.contains("bomb.gz") && told.contains("200 times"), "{told}");
+        assert!(told.contains("bomb.gz") && told.contains("30 times"), "{told}");
     }
 
     #[test]

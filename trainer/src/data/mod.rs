@@ -1,12 +1,18 @@
 //! Data sets: people, items, what was chosen when, and which of it is for training, validation and
-//! test. Readers of other people's formats live in [`import`], our own folder in [`folder`], the
-//! built-in [`world`] and the item [`features`] beside them.
+//! test. Readers of other people's formats live in [`import`], our own folder in [`folder`], counts
+//! and digests in [`summary`], the built-in [`world`] and the item [`features`] beside them.
 
 pub mod features;
 pub(crate) mod files;
+pub mod findings;
 pub mod folder;
 pub mod import;
+pub(crate) mod parquet;
+pub mod summary;
+pub mod validate;
 pub mod world;
+
+pub use summary::Statistics;
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -39,22 +45,26 @@ impl Item {
 /// What an event is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[repr(i8)]
 pub enum Split {
+    /// Of a user who is held out whole: seen before a target, neither learnt from nor asked for.
+    History = -1,
     /// Learnt from.
-    Train,
+    Train = 0,
     /// Chosen by: settings, early stopping.
-    Valid,
+    Valid = 1,
     /// Reported.
-    Test,
+    Test = 2,
 }
 
 impl Split {
-    /// All three, in time order.
+    /// The three that ask for something, in time order.
     pub const ALL: [Split; 3] = [Split::Train, Split::Valid, Split::Test];
 
-    /// `train`, `valid` or `test`, as in files.
+    /// `train`, `valid`, `test` or `history`, as in files.
     pub fn name(self) -> &'static str {
         match self {
+            Split::History => "history",
             Split::Train => "train",
             Split::Valid => "valid",
             Split::Test => "test",
@@ -63,7 +73,7 @@ impl Split {
 
     /// The inverse of [`Split::name`].
     pub fn from_name(name: &str) -> Option<Split> {
-        Split::ALL.into_iter().find(|s| s.name() == name)
+        [Split::History].into_iter().chain(Split::ALL).find(|s| s.name() == name)
     }
 }
 
@@ -104,6 +114,23 @@ pub enum Protocol {
     Given,
     /// Each user's last event is for test, the one before for validation.
     LeaveOneOut,
+    /// The rows of all users in time order, cut into train, validation and test.
+    GlobalTime,
+    /// Some users are for validation and some for test, whole: their last events are the targets, the
+    /// ones before have [`Split::History`].
+    UserHeldOut,
+}
+
+impl Protocol {
+    /// `given`, `leave-one-out`, `global-time` or `user-held-out`, as in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Given => "given",
+            Protocol::LeaveOneOut => "leave-one-out",
+            Protocol::GlobalTime => "global-time",
+            Protocol::UserHeldOut => "user-held-out",
+        }
+    }
 }
 
 /// One prediction: the event at `position` of `user`, from what came before.
@@ -138,29 +165,6 @@ pub struct Dataset {
     pub shipped_index: Option<PathBuf>,
 }
 
-/// Counts of a [`Dataset`].
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Statistics {
-    /// Users.
-    pub users: usize,
-    /// Items in the catalogue, bought or not.
-    pub items: usize,
-    /// Events.
-    pub interactions: usize,
-    /// Rows (events but each user's first) by split.
-    pub train_rows: usize,
-    /// See `train_rows`.
-    pub valid_rows: usize,
-    /// See `train_rows`.
-    pub test_rows: usize,
-    /// Mean events a user.
-    pub mean_length: f64,
-    /// Items without an event in training.
-    pub cold_items: usize,
-    /// Share of test targets among them.
-    pub cold_test_share: f64,
-}
-
 impl Dataset {
     /// Opens a folder: our own format, or any that [`import`] recognises.
     ///
@@ -176,7 +180,7 @@ impl Dataset {
     /// # Errors
     /// As [`folder::write`].
     pub fn write(&self, dir: &Path) -> Result<()> {
-        folder::write(self, dir)
+        folder::write(self, dir).map(|_| ())
     }
 
     /// The predictions of a split: a row for each of its events but a user's first, by user and
@@ -238,56 +242,23 @@ impl Dataset {
 
     /// Counts for people and for `dataset.json`.
     pub fn statistics(&self) -> Statistics {
-        let counts = self.train_counts();
-        let interactions = self.users.iter().map(|u| u.events.len()).sum::<usize>();
-        let test = self.rows(Split::Test);
-        let cold = test.iter().filter(|r| counts[self.target(r) as usize] == 0).count();
-        Statistics {
-            users: self.users.len(),
-            items: self.items.len(),
-            interactions,
-            train_rows: self.rows(Split::Train).len(),
-            valid_rows: self.rows(Split::Valid).len(),
-            test_rows: test.len(),
-            mean_length: interactions as f64 / self.users.len().max(1) as f64,
-            cold_items: counts.iter().filter(|&&n| n == 0).count(),
-            cold_test_share: cold as f64 / test.len().max(1) as f64,
-        }
+        let mut tally = summary::Tally::new(self.items.len());
+        self.users.iter().for_each(|u| tally.user(&u.events));
+        tally.finish()
     }
 
     /// BLAKE3 over all that a recommender can see, as 64 hexadecimal digits: the same data give the
     /// same digest, whichever format they were read from.
     pub fn digest(&self) -> String {
-        let mut hash = blake3::Hasher::new();
-        let text = |hash: &mut blake3::Hasher, s: &str| {
-            hash.update(&(s.len() as u64).to_le_bytes()); // lengths keep "ab","c" from "a","bc"
-            hash.update(s.as_bytes());
+        let rules = summary::Rules {
+            seen_kept: self.seen_kept,
+            protocol: self.protocol,
+            max_history: self.max_history,
         };
-        hash.update(&[self.seen_kept as u8, (self.protocol == Protocol::Given) as u8]);
-        for n in [self.max_history, self.items.len(), self.users.len()] {
-            hash.update(&(n as u64).to_le_bytes());
-        }
-        for item in &self.items {
-            text(&mut hash, &item.id);
-            text(&mut hash, &item.title);
-            text(&mut hash, &item.text);
-            hash.update(&(item.attributes.len() as u64).to_le_bytes());
-            for (name, value) in &item.attributes {
-                text(&mut hash, name);
-                text(&mut hash, value);
-            }
-        }
-        for user in &self.users {
-            text(&mut hash, &user.id);
-            hash.update(&(user.events.len() as u64).to_le_bytes());
-            for e in &user.events {
-                hash.update(&e.item.to_le_bytes());
-                hash.update(&[e.split as u8, e.time.is_some() as u8, e.rating.is_some() as u8]);
-                hash.update(&e.time.unwrap_or(0).to_le_bytes());
-                hash.update(&e.rating.unwrap_or(0.0).to_le_bytes());
-            }
-        }
-        hash.finalize().to_hex().to_string()
+        let mut digest = summary::Digest::new(rules, self.items.len(), self.users.len());
+        self.items.iter().for_each(|item| digest.item(item));
+        self.users.iter().for_each(|user| digest.user(&user.id, &user.events));
+        digest.finish()
     }
 
     /// What every reader and generator promises: items and users are there and named once, events
@@ -333,15 +304,27 @@ impl Dataset {
                     let problem = format!("it names item number {} of {n} items", e.item);
                     return fail(place(at), problem);
                 }
-                if at > 0 && e.split < user.events[at - 1].split {
-                    let (a, b) = (user.events[at - 1].split.name(), e.split.name());
-                    let problem = format!("a {b} event after a {a} event; order events by time");
-                    return fail(place(at), problem);
-                }
+            }
+            if let Some((at, problem)) = split_order(&user.events) {
+                return fail(place(at), problem);
             }
         }
         Ok(())
     }
+}
+
+/// Where a user's splits contradict the order of time, and how to mend it.
+pub(crate) fn split_order(events: &[Interaction]) -> Option<(usize, String)> {
+    let bad = |w: &[Interaction]| {
+        w[1].split < w[0].split || (w[0].split == Split::History && w[1].split == Split::Train)
+    };
+    let at = events.windows(2).position(bad)? + 1;
+    let (before, split) = (events[at - 1].split.name(), events[at].split.name());
+    let mend = match before {
+        "history" => "history belongs to users who are not trained on",
+        _ => "order events by time",
+    };
+    Some((at, format!("a {split} event after a {before} event; {mend}")))
 }
 
 #[cfg(test)]
@@ -401,6 +384,7 @@ mod tests {
         broken(|d| d.users[1].id = "u".into(), "users 0 and 1 share this id");
         broken(|d| d.users[0].events[1].item = 3, "item number 3 of 3 items");
         broken(|d| d.users[0].events[4].split = Split::Train, "train event after a valid");
+        broken(|d| d.users[0].events[0].split = Split::History, "train event after a history");
         broken(|d| d.items.clear(), "0 items");
         broken(|d| d.max_history = 0, "max_history");
     }

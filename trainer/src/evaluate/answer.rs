@@ -8,7 +8,7 @@ use super::bootstrap::{self, Difference, Intervals};
 use super::buckets::buckets;
 use super::metrics::{FIGURES, Metrics, NAMES, View};
 use super::protocol::{Plan, Query, Recommender, Scores, queries, score};
-use crate::data::{Dataset, Protocol, Split};
+use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 
 /// What the caller knows and the evaluation repeats.
@@ -192,11 +192,7 @@ impl Evaluation {
         };
         Ok(Evaluation {
             data: data.name.clone(),
-            protocol: match data.protocol {
-                Protocol::Given => "given",
-                Protocol::LeaveOneOut => "leave-one-out",
-            }
-            .to_owned(),
+            protocol: data.protocol.name().to_owned(),
             split: split.name().to_owned(),
             seen_kept: plan.keep_seen.unwrap_or(data.seen_kept),
             device: facts.device.clone(),

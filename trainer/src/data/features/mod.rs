@@ -3,7 +3,7 @@
 //! Or somebody's embeddings from a file, in place of the text.
 
 mod cooccurrence;
-mod given;
+pub mod given;
 
 mod sparse;
 mod svd;

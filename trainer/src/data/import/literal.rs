@@ -1,6 +1,8 @@
-//! Python literals as `repr` writes them into CSV cells: lists of whole numbers or of strings. A
-//! string is quoted by `'`, or by `"` where it holds a `'`; JSON readers cannot take that.
+//! Python literals as `repr` writes them: lists of whole numbers or of strings in CSV cells, dicts as
+//! lines of Amazon's 2014 metadata. A string is quoted by `'`, or by `"` where it holds a `'`; JSON
+//! readers cannot take that.
 
+use serde_json::{Map, Number, Value};
 use std::fmt;
 
 /// Where a cell stops being a list, and why.
@@ -51,6 +53,25 @@ pub fn strings(cell: &str) -> Result<Vec<String>> {
     Ok(all)
 }
 
+/// Any literal of dicts, lists, tuples, strings, numbers, `True`, `False`, `None`, as the JSON value that
+/// it amounts to (a number that JSON does not have becomes null). Of a key that occurs twice the last
+/// value counts, as in Python.
+///
+/// # Errors
+/// The first character that does not belong there; more than 64 brackets within each other.
+pub fn value(text: &str) -> Result<Value> {
+    let mut p = Parser { text, at: 0 };
+    let value = p.value(0)?;
+    p.take_while(char::is_whitespace);
+    match p.peek() {
+        None => Ok(value),
+        Some(c) => Err(p.error(p.at, format!("{c:?} after the literal"))),
+    }
+}
+
+/// Brackets within brackets that [`value`] follows.
+const MAX_DEPTH: usize = 64;
+
 struct Parser<'a> {
     text: &'a str,
     /// Byte offset, always on a character boundary.
@@ -91,12 +112,72 @@ impl Parser<'_> {
         }
     }
 
-    /// `[`, elements with commas between (one may trail, as in Python), `]`, nothing else.
-    fn list(&mut self, mut element: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
-        self.expect('[')?;
+    fn value(&mut self, depth: usize) -> Result<Value> {
+        self.take_while(char::is_whitespace);
+        let from = self.at;
+        if depth > MAX_DEPTH {
+            return Err(
+                self.error(from, format!("more than {MAX_DEPTH} brackets within each other"))
+            );
+        }
+        match self.peek() {
+            Some('{') => {
+                let mut map = Map::new();
+                self.between('{', '}', |p| {
+                    let key = match p.value(depth + 1)? {
+                        Value::String(key) => key,
+                        other => other.to_string(),
+                    };
+                    p.expect(':')?;
+                    map.insert(key, p.value(depth + 1)?);
+                    Ok(())
+                })?;
+                Ok(Value::Object(map))
+            }
+            Some(open @ ('[' | '(')) => {
+                let mut all = Vec::new();
+                let close = if open == '[' { ']' } else { ')' };
+                self.between(open, close, |p| {
+                    all.push(p.value(depth + 1)?);
+                    Ok(())
+                })?;
+                Ok(Value::Array(all))
+            }
+            Some('\'' | '"') => self.string().map(Value::String),
+            Some('u' | 'b') if self.text[from + 1..].starts_with(['\'', '"']) => {
+                self.next(); // Python 2 marks its kinds of strings
+                self.string().map(Value::String)
+            }
+            _ => self.word(),
+        }
+    }
+
+    fn word(&mut self) -> Result<Value> {
+        let from = self.at;
+        self.take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | '_'));
+        match &self.text[from..self.at] {
+            "True" => Ok(Value::Bool(true)),
+            "False" => Ok(Value::Bool(false)),
+            "None" => Ok(Value::Null),
+            word => match (word.parse::<i64>(), word.parse::<f64>()) {
+                (Ok(n), _) => Ok(n.into()),
+                (Err(_), Ok(x)) => Ok(Number::from_f64(x).map_or(Value::Null, Value::Number)),
+                (Err(_), Err(_)) => Err(self.error(from, "no literal of Python")),
+            },
+        }
+    }
+
+    /// `open`, elements with commas between (one may trail, as in Python), `close`.
+    fn between(
+        &mut self,
+        open: char,
+        close: char,
+        mut element: impl FnMut(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        self.expect(open)?;
         loop {
             self.take_while(char::is_whitespace);
-            if self.peek() == Some(']') {
+            if self.peek() == Some(close) {
                 break;
             }
             element(self)?;
@@ -106,7 +187,12 @@ impl Parser<'_> {
             }
             self.next();
         }
-        self.expect(']')?;
+        self.expect(close)
+    }
+
+    /// A list and nothing else.
+    fn list(&mut self, element: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
+        self.between('[', ']', element)?;
         self.take_while(char::is_whitespace);
         match self.peek() {
             None => Ok(()),
@@ -184,6 +270,20 @@ mod tests {
             ["a, b", "it's", "q'\"", "é€\n\\d"]
         );
         assert_eq!(strings("[]").unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn dicts_as_python_writes_them() {
+        let text = r#"{'asin': '01', "title": "it's", 'price': 9.5, 'n': -3, 'none': None, 'x': nan,
+            'categories': [['A', u'B'],], 'salesRank': {'Beauty': (1, 2)}, 'ok': True}"#;
+        let want = serde_json::json!({"asin": "01", "title": "it's", "price": 9.5, "n": -3, "none": null,
+            "x": null, "categories": [["A", "B"]], "salesRank": {"Beauty": [1, 2]}, "ok": true});
+        assert_eq!(value(text).unwrap(), want);
+        assert_eq!(value("{'a': b}").unwrap_err().column, 7);
+        assert_eq!(value("{'a' 1}").unwrap_err().column, 6);
+        assert_eq!(value("[1] 2").unwrap_err().column, 5);
+        assert!(value(&"[".repeat(100_000)).unwrap_err().problem.contains("64"));
+        assert!(value("").is_err() && value("{").is_err() && value("{'a': 'b").is_err());
     }
 
     #[test]

@@ -11,7 +11,9 @@
 //! ```
 
 use super::super::files::{self, Pairs};
+use super::super::findings::Findings;
 use super::super::{Dataset, Interaction, Item, Protocol, Row, Split, User};
+use super::rows::table::csv_error;
 use super::{choose, compose, literal, plain, stem_fits};
 use crate::{Error, Result};
 use serde::Deserialize;
@@ -23,7 +25,7 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// A missing part; rows that contradict each other, the item list or `inter.json`; anything that
 /// cannot be read. File, line and column are named.
-pub fn read(dir: &Path, name: Option<&str>) -> Result<Dataset> {
+pub fn read(dir: &Path, name: Option<&str>, findings: &mut Findings) -> Result<Dataset> {
     let mut tables = Vec::new();
     let mut chosen = name.map(str::to_string);
     for split in Split::ALL {
@@ -61,15 +63,18 @@ pub fn read(dir: &Path, name: Option<&str>) -> Result<Dataset> {
 
     let mut rows = Rows::new(&items);
     for (split, path) in &tables {
-        rows.read(*split, path)?;
+        rows.read(*split, path, findings)?;
     }
-    let (mut users, max_history) = rows.rebuild()?;
-    if let Some(path) = beside("inter", ".inter.json")? {
-        compare(&path, &users, &rows, &items)?;
-    }
-    for (split, _) in &tables {
-        if let Some(path) = files::find(&dir.join("times"), &format!("{}.tsv", split.name())) {
-            add_times(&path, *split, &rows, &mut users)?;
+    let (mut users, max_history) = rows.rebuild(findings)?;
+    // Held against rows of which some are left out, the other files would be wrong throughout.
+    if findings.totals().0 == 0 {
+        if let Some(path) = beside("inter", ".inter.json")? {
+            compare(&path, &users, &rows, &items)?;
+        }
+        for (split, _) in &tables {
+            if let Some(path) = files::find(&dir.join("times"), &format!("{}.tsv", split.name())) {
+                add_times(&path, *split, &rows, &mut users)?;
+            }
         }
     }
 
@@ -78,7 +83,7 @@ pub fn read(dir: &Path, name: Option<&str>) -> Result<Dataset> {
         let digits = u.id.trim_start_matches(|c: char| !c.is_ascii_digit());
         (digits.parse::<u64>().unwrap_or(u64::MAX), u.id.clone())
     });
-    let dataset = Dataset {
+    Ok(Dataset {
         name: category,
         source: "MiniOneRec (arXiv 2510.24431)".into(),
         items,
@@ -88,9 +93,7 @@ pub fn read(dir: &Path, name: Option<&str>) -> Result<Dataset> {
         split_rule: "given: rows of all users in global time order, 8 : 1 : 1".into(),
         seen_kept: true, // repeats are real here: 9 % of train targets are in their history
         shipped_index: index,
-    };
-    dataset.check(dir)?;
-    Ok(dataset)
+    })
 }
 
 #[derive(Deserialize)]
@@ -213,7 +216,7 @@ impl Rows {
         }
     }
 
-    fn read(&mut self, split: Split, path: &Path) -> Result<()> {
+    fn read(&mut self, split: Split, path: &Path, findings: &mut Findings) -> Result<()> {
         self.paths.push(path.into());
         let mut reader = csv::ReaderBuilder::new().from_reader(files::open(path)?);
         let header = reader.byte_headers().map_err(|e| csv_error(path, e))?.clone();
@@ -229,52 +232,20 @@ impl Rows {
                 Error::format(path, "line 1", problem)
             })?;
         }
-        let (mut record, mut numbers) = (csv::ByteRecord::new(), Vec::new());
-        while reader.read_byte_record(&mut record).map_err(|e| csv_error(path, e))? {
-            let line = record.position().map_or(0, |p| p.line());
-            let fail = |column: usize, problem: String| {
-                let place = format!("line {line}, column {}", COLUMNS[column]);
-                Error::format(path, place, problem)
-            };
-            let cell = |column: usize| {
-                std::str::from_utf8(&record[columns[column]])
-                    .map_err(|_| fail(column, files::BAD_UTF8.into()))
-            };
-            let user = cell(0)?.trim();
-            if user.is_empty() {
-                return Err(fail(0, "empty; every row needs its user".into()));
-            }
-            numbers.clear();
-            literal::integers(cell(1)?, &mut numbers).map_err(|e| {
-                fail(1, format!("{e}; a list of item numbers such as [3, 14] should stand here"))
-            })?;
-            let target = cell(2)?.trim();
-            let target = target
-                .parse::<i64>()
-                .map_err(|_| fail(2, format!("{target:?} is no item number")))?;
-            let known = |item: i64, column: usize| {
-                self.item_of.get(&item).copied().ok_or_else(|| {
-                    let n = self.item_of.len();
-                    fail(column, format!("item {item} is not among the {n} listed; add it there"))
-                })
-            };
-            let target = known(target, 2)?;
-            let from = self.history.len();
-            for &item in &numbers {
-                let item = known(item, 1)?;
-                self.history.push(item);
-            }
-            let next = self.user_ids.len() as u32;
-            let user = match self.user_of.get(user) {
-                Some(&u) => u,
-                None => {
-                    self.user_of.insert(user.into(), next);
-                    self.user_ids.push(user.into());
-                    next
+        let mut record = csv::ByteRecord::new();
+        loop {
+            match reader.read_byte_record(&mut record) {
+                Ok(true) => findings.take(self.add(split, path, columns, &record))?,
+                Ok(false) => break,
+                Err(e) => {
+                    let ragged = matches!(e.kind(), csv::ErrorKind::UnequalLengths { .. });
+                    let error = csv_error(path, e);
+                    if !ragged {
+                        return Err(error);
+                    }
+                    findings.take(Err(error))?;
                 }
-            };
-            let to = self.history.len();
-            self.rows.push(TableRow { user, target, split, line, from, to, position: 0 });
+            }
         }
         if !self.rows.iter().any(|r| r.split == split) {
             return Err(Error::format(path, "line 2", "no rows after the header; fetch it again"));
@@ -282,40 +253,68 @@ impl Rows {
         Ok(())
     }
 
+    /// Adds the row that a record holds; none of it where something in it is wrong.
+    fn add(
+        &mut self,
+        split: Split,
+        path: &Path,
+        columns: [usize; 3],
+        record: &csv::ByteRecord,
+    ) -> Result<()> {
+        let line = record.position().map_or(0, |p| p.line());
+        let fail = |column: usize, problem: String| {
+            let place = format!("line {line}, column {}", COLUMNS[column]);
+            Error::format(path, place, problem)
+        };
+        let cell = |column: usize| {
+            std::str::from_utf8(&record[columns[column]])
+                .map_err(|_| fail(column, files::BAD_UTF8.into()))
+        };
+        let user = cell(0)?.trim();
+        if user.is_empty() {
+            return Err(fail(0, "empty; every row needs its user".into()));
+        }
+        let mut numbers = Vec::new();
+        literal::integers(cell(1)?, &mut numbers).map_err(|e| {
+            fail(1, format!("{e}; a list of item numbers such as [3, 14] should stand here"))
+        })?;
+        let target = cell(2)?.trim();
+        let target =
+            target.parse::<i64>().map_err(|_| fail(2, format!("{target:?} is no item number")))?;
+        let known = |item: i64, column: usize| {
+            self.item_of.get(&item).copied().ok_or_else(|| {
+                let n = self.item_of.len();
+                fail(column, format!("item {item} is not among the {n} listed; add it there"))
+            })
+        };
+        let target = known(target, 2)?;
+        let from = self.history.len();
+        for &item in &numbers {
+            let item = known(item, 1)?;
+            self.history.push(item);
+        }
+        let next = self.user_ids.len() as u32;
+        let user = match self.user_of.get(user) {
+            Some(&u) => u,
+            None => {
+                self.user_of.insert(user.into(), next);
+                self.user_ids.push(user.into());
+                next
+            }
+        };
+        let to = self.history.len();
+        self.rows.push(TableRow { user, target, split, line, from, to, position: 0 });
+        Ok(())
+    }
+
     /// Users' whole sequences, and the longest history (the source's cut, ten as published).
-    fn rebuild(&mut self) -> Result<(Vec<User>, usize)> {
+    fn rebuild(&mut self, findings: &mut Findings) -> Result<(Vec<User>, usize)> {
         let cut = self.rows.iter().map(|r| r.to - r.from).max().unwrap_or(0);
         let mut users: Vec<User> =
             self.user_ids.iter().map(|id| User { id: id.clone(), events: Vec::new() }).collect();
         for r in &mut self.rows {
-            let (user, history) = (&mut users[r.user as usize], &self.history[r.from..r.to]);
-            let fail = |problem: String| {
-                let place = format!("line {}, column {}", r.line, COLUMNS[1]);
-                Error::format(&self.paths[r.split as usize], place, problem)
-            };
-            if user.events.is_empty() {
-                let [first] = history else {
-                    return Err(fail(format!(
-                        "the first row of user {} has {} events before it where it should have \
-                         one; give all rows of each user, oldest first, train before valid \
-                         before test",
-                        user.id,
-                        history.len()
-                    )));
-                };
-                user.events.push(Interaction::new(*first, r.split));
-            }
-            let tail = &user.events[user.events.len().saturating_sub(cut)..];
-            if !tail.iter().map(|e| e.item).eq(history.iter().copied()) {
-                let tail: Vec<u32> = tail.iter().map(|e| e.item).collect();
-                return Err(fail(format!(
-                    "user {} has items number {history:?} before this row, but the rows above give \
-                     {tail:?}; rows must be in time order, none left out",
-                    user.id
-                )));
-            }
-            r.position = user.events.len() as u32;
-            user.events.push(Interaction::new(r.target, r.split));
+            let user = &mut users[r.user as usize];
+            findings.take(append(r, user, &self.history, cut, &self.paths))?;
         }
         Ok((users, cut))
     }
@@ -325,17 +324,44 @@ impl Rows {
     }
 }
 
-fn csv_error(path: &Path, e: csv::Error) -> Error {
-    let line = e.position().map_or(0, |p| p.line());
-    match e.into_kind() {
-        csv::ErrorKind::Io(e) => Error::io(path)(e),
-        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            let problem =
-                format!("{len} cells where the header has {expected_len}; mend the quotes");
-            Error::format(path, format!("line {line}"), problem)
-        }
-        kind => Error::format(path, format!("line {line}"), format!("{kind:?}")),
+/// Adds a row's target to its user's events, which must end as the row's history says. `all` holds the
+/// histories of all rows, `paths` the three tables.
+fn append(
+    r: &mut TableRow,
+    user: &mut User,
+    all: &[u32],
+    cut: usize,
+    paths: &[PathBuf],
+) -> Result<()> {
+    let history = &all[r.from..r.to];
+    let fail = |problem: String| {
+        let place = format!("line {}, column {}", r.line, COLUMNS[1]);
+        Error::format(&paths[r.split as usize], place, problem)
+    };
+    if user.events.is_empty() {
+        let [first] = history else {
+            return Err(fail(format!(
+                "the first row of user {} has {} events before it where it should have \
+                 one; give all rows of each user, oldest first, train before valid \
+                 before test",
+                user.id,
+                history.len()
+            )));
+        };
+        user.events.push(Interaction::new(*first, r.split));
     }
+    let tail = &user.events[user.events.len().saturating_sub(cut)..];
+    if !tail.iter().map(|e| e.item).eq(history.iter().copied()) {
+        let tail: Vec<u32> = tail.iter().map(|e| e.item).collect();
+        return Err(fail(format!(
+            "user {} has items number {history:?} before this row, but the rows above give \
+             {tail:?}; rows must be in time order, none left out",
+            user.id
+        )));
+    }
+    r.position = user.events.len() as u32;
+    user.events.push(Interaction::new(r.target, r.split));
+    Ok(())
 }
 
 /// Holds `inter.json` against what the rows say.

@@ -3,16 +3,15 @@
 //! with the last 20 events as history and seen items not recommended again.
 
 use super::super::files::{self, Pairs};
+use super::super::findings::Findings;
 use super::super::{Dataset, Interaction, Item, Protocol, Split, User};
-use super::{choose, compose, plain};
+use super::rows::Lines;
+use super::rows::cell::shown;
+use super::{MAX_HISTORY, choose, compose, plain};
 use crate::{Error, Result};
 use serde::Deserialize;
 use std::collections::HashSet;
-use std::io::BufRead;
 use std::path::{Path, PathBuf};
-
-/// Events before a target that are its history, as published work on these files has it.
-pub const MAX_HISTORY: usize = 20;
 
 /// The sequence files of a folder, by name: those with an item list beside them.
 pub(crate) fn stems(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
@@ -28,14 +27,14 @@ pub(crate) fn stems(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
 ///
 /// # Errors
 /// Missing files; a line that is no list of item numbers; numbers without an item.
-pub fn read(dir: &Path, name: Option<&str>) -> Result<Dataset> {
+pub fn read(dir: &Path, name: Option<&str>, findings: &mut Findings) -> Result<Dataset> {
     let (stem, path) = choose(dir, "sequence files", stems(dir)?, name)?;
     let items = match files::find(dir, &format!("{stem}.item.json")) {
         Some(path) => read_items(&path)?,
         None => read_attributes(dir, &stem)?,
     };
-    let users = read_users(&path, items.len())?;
-    let dataset = Dataset {
+    let users = read_users(&path, items.len(), findings)?;
+    Ok(Dataset {
         name: stem,
         source: "sequence files (S3-Rec, TIGER)".into(),
         items,
@@ -47,9 +46,7 @@ pub fn read(dir: &Path, name: Option<&str>) -> Result<Dataset> {
             .into(),
         seen_kept: false,
         shipped_index: files::find(dir, "index.json"),
-    };
-    dataset.check(dir)?;
-    Ok(dataset)
+    })
 }
 
 /// Marks a user's last event for test and the one before for validation, where there are three.
@@ -64,45 +61,55 @@ pub(crate) fn leave_one_out(events: &mut [Interaction]) {
     }
 }
 
-fn read_users(path: &Path, items: usize) -> Result<Vec<User>> {
+fn read_users(path: &Path, items: usize, findings: &mut Findings) -> Result<Vec<User>> {
     let (mut users, mut seen) = (Vec::new(), HashSet::new());
-    let (mut file, mut bytes, mut n) = (files::open(path)?, Vec::new(), 0);
-    loop {
-        bytes.clear();
-        n += 1;
-        if file.read_until(b'\n', &mut bytes).map_err(Error::io(path))? == 0 {
-            break;
-        }
-        let line = std::str::from_utf8(&bytes)
-            .map_err(|_| Error::format(path, format!("line {n}"), files::BAD_UTF8))?;
-        let mut words = line.split_whitespace();
-        let Some(id) = words.next() else { continue }; // an empty line says nothing
-        if !seen.insert(id.to_string()) {
-            let problem = format!("user {id} has a line above already; put the events on one line");
-            return Err(Error::format(path, format!("line {n}, word 1"), problem));
-        }
-        let mut events = Vec::new();
-        for (w, word) in words.enumerate() {
-            let fail = |problem| Error::format(path, format!("line {n}, word {}", w + 2), problem);
-            let number: usize = word.parse().map_err(|_| {
-                fail(format!("{word:?} is no item number; a line is: user item item …"))
-            })?;
-            if number == 0 || number > items {
-                return Err(fail(format!("item {number}, but the items are 1 to {items}")));
-            }
-            events.push(Interaction::new(number as u32 - 1, Split::Train));
-        }
-        if events.is_empty() {
-            let problem = "a user without an event; remove the line";
-            return Err(Error::format(path, format!("line {n}"), problem));
-        }
-        leave_one_out(&mut events);
-        users.push(User { id: id.into(), events });
+    let mut lines = Lines::open(path)?;
+    while let Some((n, bytes)) = lines.next_line()? {
+        let user = read_user(path, n, bytes, items, &mut seen);
+        findings.take(user.map(|user| users.extend(user)))?;
     }
     if users.is_empty() {
         return Err(Error::format(path, "line 1", "no user in it; fetch the file again"));
     }
     Ok(users)
+}
+
+/// The user of a line; none of an empty line, which says nothing.
+fn read_user(
+    path: &Path,
+    n: u64,
+    line: &[u8],
+    items: usize,
+    seen: &mut HashSet<String>,
+) -> Result<Option<User>> {
+    let fail = |word: usize, problem: String| {
+        let place = if word == 0 { format!("line {n}") } else { format!("line {n}, word {word}") };
+        Error::format(path, place, problem)
+    };
+    let line = std::str::from_utf8(line).map_err(|_| fail(0, files::BAD_UTF8.into()))?;
+    let mut words = line.split_whitespace();
+    let Some(id) = words.next() else { return Ok(None) };
+    if !seen.insert(id.to_string()) {
+        let problem = format!("user {id} has a line above already; put the events on one line");
+        return Err(fail(1, problem));
+    }
+    let mut events = Vec::new();
+    for (w, word) in words.enumerate() {
+        let number: usize = word.parse().map_err(|_| {
+            let problem =
+                format!("{:?} is no item number; a line is: user item item …", shown(word));
+            fail(w + 2, problem)
+        })?;
+        if number == 0 || number > items {
+            return Err(fail(w + 2, format!("item {number}, but the items are 1 to {items}")));
+        }
+        events.push(Interaction::new(number as u32 - 1, Split::Train));
+    }
+    if events.is_empty() {
+        return Err(fail(0, "a user without an event; remove the line".into()));
+    }
+    leave_one_out(&mut events);
+    Ok(Some(User { id: id.into(), events }))
 }
 
 #[derive(Deserialize, Default)]

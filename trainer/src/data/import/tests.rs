@@ -5,7 +5,7 @@ use super::*;
 use std::fs;
 
 /// The folder of a real data set, if it is on this machine.
-fn real(name: &str) -> Option<PathBuf> {
+pub(super) fn real(name: &str) -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
     let dir = std::env::var_os("SIDRA_DATA").map_or_else(beside, PathBuf::from).join(name);
     if !dir.is_dir() {

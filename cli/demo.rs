@@ -1,19 +1,21 @@
 //! `sidra demo`: the whole road, on the built-in world or on a data set, with one report at its end.
 
-use super::sft::{prepare, tell_kept, write_metrics};
+use super::sft::{prepare, tell_kept};
 use super::stages::{Stages, describe};
 use super::{Answer, Context};
 use clap::Args;
-use engine::Recommender;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use trainer::data::world::{self, Oracle, WorldSpec};
 use trainer::data::{Dataset, Split};
 use trainer::evaluate::baselines::Ranked;
+use trainer::evaluate::report::{self, Report};
 use trainer::evaluate::{Evaluation, Plan, Query};
 use trainer::observe::Observer;
 use trainer::recipe::Resolved;
+use trainer::record::Recorder;
+use trainer::record::run::{Example, Item};
 use trainer::{Result, pipeline};
 
 /// Flags of `demo`.
@@ -37,8 +39,6 @@ pub struct Flags {
 const WORLD: &str = include_str!("../recipes/world.toml");
 /// Recipe of a data set with a few thousand items, found on the validation rows of Industrial.
 const DATASET: &str = include_str!("../recipes/dataset.toml");
-/// People whose recommendations are shown.
-const EXAMPLES: usize = 3;
 
 pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
     let mut given = Vec::new();
@@ -78,10 +78,11 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
     context.check_stop()?;
 
     let model = out.join("model");
-    let (recommender, history) = stages
-        .run("sft", || pipeline::train(&data, &catalogue, &recipe, &model, observer))
-        .inspect_err(|_| tell_kept(&model, context))?;
-    write_metrics(&out, &history)?;
+    let recorder = Recorder::new(&out, observer);
+    let trained =
+        stages.run("sft", || pipeline::train(&data, &catalogue, &recipe, &model, &recorder));
+    recorder.finish()?;
+    let (recommender, history) = trained.inspect_err(|_| tell_kept(&model, context))?;
 
     let plan = Plan { batch: recipe.evaluate.batch, ..Plan::default() };
     let settings = (recipe.evaluate.beam, &plan, recipe.seed, context.device);
@@ -91,25 +92,19 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
         pipeline::evaluate_model(&data, Split::Test, &recommender, settings, best, observer)
     })?;
 
-    let examples = stages.run("recommend", || examples(&data, &recommender))?;
-    let report = super::report::write(super::report::Parts {
-        out: &out,
-        recipe: &recipe,
-        data: &data,
-        facts: &facts,
-        history: &history,
-        recommender: &recommender,
-        evaluation: &evaluation,
-        examples: &examples,
-        stages: &stages,
-        device: context.device,
-    })?;
+    report::keep(&evaluation, &out)?;
+    let told =
+        super::report::Told { recipe: &recipe, data: &data, facts: &facts, quality: &quality };
+    let run = super::report::record(context, told, &recommender, &history, &stages)?;
+    run.write(&out)?;
+    let page = out.join(report::FILE);
+    Report::open(&out)?.write(&page)?;
     Ok(answer(
         &evaluation,
-        &examples,
+        &run.examples,
         &stages,
         &model,
-        &report,
+        &page,
         facts,
         json!(quality),
         json!(history),
@@ -119,36 +114,6 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
 /// The world's own knowledge as a recommender: nobody can rank better on average.
 fn best_possible(oracle: &Oracle, items: usize) -> Ranked<impl Fn(&Query) -> Vec<f64> + Sync + '_> {
     Ranked::new("oracle", items, move |q: &Query| oracle.probabilities(q.user, q.position))
-}
-
-/// A person's history and what the model recommends.
-pub struct Example {
-    /// The person's id.
-    pub user: String,
-    /// Titles, oldest first.
-    pub history: Vec<(String, String)>,
-    /// What the person chose next.
-    pub target: String,
-    /// What the model recommends.
-    pub list: Vec<engine::Recommendation>,
-}
-
-/// A few test people, spread over the rows.
-fn examples(data: &Dataset, recommender: &Recommender) -> Result<Vec<Example>> {
-    let rows = data.rows(Split::Test);
-    let mut out = Vec::new();
-    for i in 0..EXAMPLES.min(rows.len()) {
-        let row = &rows[(2 * i + 1) * rows.len() / (2 * EXAMPLES)];
-        let history = data.history(row);
-        let shown = history.iter().map(|&i| &data.items[i as usize]);
-        out.push(Example {
-            user: data.users[row.user as usize].id.clone(),
-            history: shown.map(|item| (item.id.clone(), item.title.clone())).collect(),
-            target: data.items[data.target(row) as usize].title.clone(),
-            list: recommender.recommend(&history, 5.min(data.items.len()), None)?,
-        });
-    }
-    Ok(out)
 }
 
 fn answer(
@@ -164,19 +129,23 @@ fn answer(
     let mut text = format!("\n{}\n", evaluation.table());
     for e in examples {
         let _ = writeln!(text, "person {}", e.user);
-        for (id, title) in &e.history {
-            let _ = writeln!(text, "    had    {title}  [{id}]");
+        let named = |item: &Item| format!("{}  [{}]", item.title, item.id);
+        let taken = |id: &str| e.target.as_ref().is_some_and(|t| t.id == id);
+        for item in &e.history {
+            let _ = writeln!(text, "    had    {}", named(item));
         }
-        for r in &e.list {
-            let mark = if r.title == e.target { "  ← what came next" } else { "" };
-            let _ = writeln!(text, "    →      {}  [{}]{mark}", r.title, r.id);
+        for r in &e.recommendations {
+            let mark = if taken(&r.item.id) { "  ← what came next" } else { "" };
+            let _ = writeln!(text, "    →      {}{mark}", named(&r.item));
         }
-        if !e.list.iter().any(|r| r.title == e.target) {
-            let _ = writeln!(text, "    next   {}", e.target);
+        let missed =
+            e.target.iter().filter(|t| e.recommendations.iter().all(|r| r.item.id != t.id));
+        for target in missed {
+            let _ = writeln!(text, "    next   {}", named(target));
         }
     }
     let ids = examples.first().map_or(String::new(), |e| {
-        e.history.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>().join(",")
+        e.history.iter().map(|item| item.id.as_str()).collect::<Vec<_>>().join(",")
     });
     let _ = write!(
         text,
@@ -189,10 +158,7 @@ fn answer(
     let json = json!({
         "evaluation": evaluation.json(), "stages": stages.0, "report": report, "model": model, "data": data,
         "quality": quality, "history": history,
-        "examples": examples.iter().map(|e| json!({
-            "user": e.user, "history": e.history.iter().map(|(id, title)| json!({"id": id, "title": title})).collect::<Vec<_>>(),
-            "next": e.target, "recommendations": e.list,
-        })).collect::<Vec<_>>(),
+        "examples": examples,
     });
     Answer { text, json }
 }

@@ -81,6 +81,19 @@ pub fn run(_flags: Flags, context: &Context) -> Result<Answer> {
     Ok(Answer { text, json })
 }
 
+/// The machine in a line: processor, cores, memory, instruction set, system.
+pub fn machine() -> String {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let named = cpuinfo.lines().find(|l| l.starts_with("model name"));
+    let named = named.and_then(|l| l.split_once(':')).map(|(_, name)| name.trim().to_owned());
+    let memory = meminfo("MemTotal:").map(|b| format!("{:.0} GiB", b as f64 / (1u64 << 30) as f64));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let simd = format!("{:?}", simd::level()).to_lowercase();
+    let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
+    let parts = [named, Some(format!("{cores} cores")), memory, Some(simd), Some(system)];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
 /// A line of /proc/meminfo in bytes, where there is one.
 fn meminfo(key: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;

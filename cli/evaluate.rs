@@ -30,6 +30,9 @@ pub struct Flags {
     /// Keep or filter items that the person had before: keep, filter, or the data set's own policy
     #[arg(long, value_parser = ["keep", "filter"])]
     seen: Option<String>,
+    /// Also write an HTML report to FILE; the run folder that the model lies in keeps the evaluation for it
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
@@ -53,5 +56,15 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
     let settings = (beam, &plan, context.seed(0), context.device);
     let evaluation =
         pipeline::evaluate_model(&data, split, &recommender, settings, None, &context.progress)?;
+    if let Some(path) = &flags.report {
+        super::report::of_evaluation(
+            context,
+            &flags.model,
+            &data,
+            &recommender,
+            &evaluation,
+            path,
+        )?;
+    }
     Ok(Answer { text: evaluation.table(), json: evaluation.json() })
 }

@@ -208,7 +208,7 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
         super::stages::describe_parts(&head, &written.statistics, &written.blake3);
     json["out"] = json!(flags.out);
     json["stages"] = json!(stages.0);
-    json["peak_rss_bytes"] = json!(super::progress::peak_rss_bytes());
+    json["peak_rss_bytes"] = json!(trainer::record::peak_rss_bytes());
     let text = format!("{text}{}written to {}\n", stages.table(), flags.out.display());
     Ok(Answer { text, json })
 }

@@ -69,6 +69,8 @@ enum Command {
     /// Write a CSV of invented events, to try `import` at any size
     #[command(hide = true)]
     MakeLog(make_log::Flags),
+    /// Make the HTML report of a run again, from the files in its folder
+    Report(report::Flags),
     /// Say what this machine offers and what this build can use
     Doctor(doctor::Flags),
 }
@@ -174,7 +176,11 @@ fn dispatch(arguments: Arguments) -> Result<(Answer, u8)> {
     // A command that computes nothing has nothing to say about the device.
     let computes = !matches!(
         command,
-        Command::Import(_) | Command::Validate(_) | Command::MakeLog(_) | Command::Doctor(_)
+        Command::Import(_)
+            | Command::Validate(_)
+            | Command::MakeLog(_)
+            | Command::Report(_)
+            | Command::Doctor(_)
     );
     let device = choose_device(&common, computes.then_some(&progress))?;
     let context = Context { common, device, progress };
@@ -187,6 +193,7 @@ fn dispatch(arguments: Arguments) -> Result<(Answer, u8)> {
         Command::Evaluate(flags) => evaluate::run(flags, &context),
         Command::Recommend(flags) => recommend::run(flags, &context),
         Command::MakeLog(flags) => make_log::run(flags, &context),
+        Command::Report(flags) => report::run(flags, &context),
         Command::Doctor(flags) => doctor::run(flags, &context),
     };
     Ok((answer?, 0))

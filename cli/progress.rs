@@ -115,10 +115,3 @@ impl Observer for Progress {
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("a template of our own")
 }
-
-/// Peak resident memory of this process in bytes, where the system says it (Linux).
-pub fn peak_rss_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
-}

@@ -1,157 +1,180 @@
-//! What the demo found, put into the trainer's report.
+//! `sidra report`, and what other commands put into a run folder for it.
 
-use super::demo::Example;
 use super::stages::Stages;
-use engine::{Device, Recommender};
-use serde_json::Value;
+use super::{Answer, Context, doctor};
+use clap::Args;
+use engine::Recommender;
+use engine::checkpoint::manifest::Manifest;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use trainer::Result;
-use trainer::data::Dataset;
+use trainer::data::{Dataset, Split};
 use trainer::evaluate::Evaluation;
-use trainer::evaluate::report::{self, Codebook, Curve, Level, Report, Stage};
+use trainer::evaluate::report::{self, Codebook, Report};
+use trainer::quantize;
 use trainer::recipe::Recipe;
+use trainer::record::run::{self, Example, Item, Recommendation, Run};
 use trainer::sft::History;
+use trainer::{Error, Result};
 
-/// Everything that the report tells about.
-pub struct Parts<'a> {
-    /// The run folder.
-    pub out: &'a Path,
+/// Flags of `report`.
+#[derive(Debug, Args)]
+pub struct Flags {
+    /// Run folder, as `sidra demo` or `sidra sft` wrote it
+    run: PathBuf,
+    /// Where to write it; report.html in the run folder unless given
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+pub fn run(flags: Flags, _context: &Context) -> Result<Answer> {
+    if !flags.run.join(run::FILE).is_file() {
+        let problem = format!(
+            "{} holds no {}; give the folder that `sidra demo` or `sidra sft` wrote",
+            flags.run.display(),
+            run::FILE
+        );
+        return Err(Error::usage("run folder", problem));
+    }
+    let path = flags.out.unwrap_or_else(|| flags.run.join(report::FILE));
+    let report = Report::open(&flags.run)?;
+    report.write(&path)?;
+    let text = format!("report   {}\n", path.display());
+    Ok(Answer { text, json: json!({"report": path, "evaluated": report.evaluation.is_some()}) })
+}
+
+/// People whose recommendations are shown.
+const EXAMPLES: usize = 3;
+/// Items that each of them is offered.
+const OFFERED: usize = 5;
+
+/// What a run was told, and what came before training.
+pub struct Told<'a> {
     /// The resolved recipe.
     pub recipe: &'a Recipe,
     /// The data set.
     pub data: &'a Dataset,
-    /// Its statistics.
+    /// Its description.
     pub facts: &'a Value,
-    /// What training left.
-    pub history: &'a History,
-    /// The model.
-    pub recommender: &'a Recommender,
-    /// Its evaluation.
-    pub evaluation: &'a Evaluation,
-    /// People and their recommendations.
-    pub examples: &'a [Example],
-    /// What each stage took.
-    pub stages: &'a Stages,
-    /// Where it ran.
-    pub device: Device,
+    /// Quality of the semantic IDs.
+    pub quality: &'a quantize::Report,
 }
 
-/// Writes `report.html` into the run folder.
-pub fn write(parts: Parts<'_>) -> Result<PathBuf> {
-    let path = parts.out.join("report.html");
-    report(&parts).write(&path)?;
-    Ok(path)
+/// What `run.json` says of a run that is over.
+pub fn record(
+    context: &Context,
+    told: Told<'_>,
+    recommender: &Recommender,
+    history: &History,
+    stages: &Stages,
+) -> Result<Run> {
+    Ok(Run {
+        seed: told.recipe.seed,
+        data: told.facts.clone(),
+        quality: json!(told.quality),
+        history: json!(history),
+        stages: stages.0.clone(),
+        examples: examples(told.data, recommender)?,
+        ..here(context, recommender)
+    })
 }
 
-fn report(parts: &Parts<'_>) -> Report {
-    let Parts {
-        recipe,
-        data,
-        facts,
-        history,
-        recommender,
-        evaluation,
-        examples,
-        stages,
-        device,
-        ..
-    } = parts;
-    let (catalogue, config) = (recommender.catalogue(), &recommender.model().config);
-    let s = &facts["statistics"];
-    let fact = |name: &str, value: String| (name.to_string(), value);
-    let curve = |name: &str, points: Vec<(f64, f64)>| Curve { name: name.into(), points };
-    let loss = history.loss.iter().enumerate().map(|(i, &l)| ((i + 1) as f64, l)).collect();
-    Report {
-        title: format!("Sidra on {}", data.name),
-        subtitle: format!(
-            "Every item a sentence of {} learned codes; a transformer of {:.2} million parameters, trained from \
-             scratch, writes the next one under a trie.",
-            catalogue.trie().levels(),
-            config.parameters() as f64 / 1e6
-        ),
-        facts: vec![
-            fact(
-                "Data",
-                format!(
-                    "{} users, {} items, {} interactions",
-                    s["users"], s["items"], s["interactions"]
-                ),
-            ),
-            fact("Split", data.split_rule.clone()),
-            fact("Data digest", data.digest().chars().take(16).collect()),
-            fact("Seed", recipe.seed.to_string()),
-            fact("Device", device.to_string()),
-            fact(
-                "Model",
-                format!(
-                    "{}, {} layers, width {}, {} heads",
-                    recipe.model.architecture,
-                    config.num_hidden_layers,
-                    config.hidden_size,
-                    config.num_attention_heads
-                ),
-            ),
-            fact(
-                "Training",
-                format!(
-                    "{} epochs, {} steps, {} tokens",
-                    history.loss.len(),
-                    history.steps,
-                    history.tokens
-                ),
-            ),
-            fact("Version", env!("CARGO_PKG_VERSION").into()),
-        ],
-        stages: stages
-            .0
-            .iter()
-            .map(|s| Stage {
-                name: s.name.clone(),
-                seconds: s.seconds,
-                peak_rss_bytes: s.peak_rss_bytes.unwrap_or(0),
-            })
-            .collect(),
-        curves: vec![curve("training loss by epoch", loss)],
-        evaluation: Some((*evaluation).clone()),
-        codebook: Some(codebook(recommender)),
-        examples: examples.iter().map(example).collect(),
+/// What the program knows of itself, its machine and the model.
+fn here(context: &Context, recommender: &Recommender) -> Run {
+    let config = &recommender.model().config;
+    let mut command: Vec<String> =
+        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    if let Some(program) = command.first_mut() {
+        *program = "sidra".into();
+    }
+    Run {
+        commands: vec![command],
+        version: env!("CARGO_PKG_VERSION").into(),
+        machine: doctor::machine(),
+        device: context.device.to_string(),
+        threads: rayon::current_num_threads(),
+        model: json!({
+            "architecture": config.architecture.name().trim_end_matches("ForCausalLM"),
+            "layers": config.num_hidden_layers, "hidden_size": config.hidden_size,
+            "heads": config.num_attention_heads, "kv_heads": config.num_key_value_heads,
+            "intermediate_size": config.intermediate_size, "vocabulary": config.vocab_size,
+            "parameters": config.parameters(),
+        }),
+        ..Run::default()
     }
 }
 
-fn codebook(recommender: &Recommender) -> Codebook {
-    let catalogue = recommender.catalogue();
-    let codes = catalogue.codes();
-    let mut levels: Vec<Level> =
-        codes.sizes().iter().map(|&k| Level { counts: vec![0; k as usize] }).collect();
-    for sid in codes.rows() {
-        for (level, &code) in levels.iter_mut().zip(sid) {
-            level.counts[code as usize] += 1;
+/// A few test people, spread evenly over the rows.
+fn examples(data: &Dataset, recommender: &Recommender) -> Result<Vec<Example>> {
+    let rows = data.rows(Split::Test);
+    let words = |item: u32| {
+        let item = &data.items[item as usize];
+        Item { id: item.id.clone(), title: item.title.clone() }
+    };
+    let mut out = Vec::new();
+    for i in 0..EXAMPLES.min(rows.len()) {
+        let row = &rows[(2 * i + 1) * rows.len() / (2 * EXAMPLES)];
+        let history = data.history(row);
+        let list = recommender.recommend(&history, OFFERED.min(data.items.len()), None)?;
+        let offered = list.into_iter().map(|r| Recommendation {
+            item: Item { id: r.id, title: r.title },
+            sid: r.sid,
+            probability: f64::from(r.score.exp()),
+        });
+        out.push(Example {
+            user: data.users[row.user as usize].id.clone(),
+            history: history.iter().map(|&i| words(i)).collect(),
+            target: Some(words(data.target(row))),
+            recommendations: offered.collect(),
+        });
+    }
+    Ok(out)
+}
+
+/// The report of an evaluation: of the run that the model came from where it lies in a run folder (which keeps
+/// the evaluation then), else of what the model folder itself tells.
+pub fn of_evaluation(
+    context: &Context,
+    model: &Path,
+    data: &Dataset,
+    recommender: &Recommender,
+    evaluation: &Evaluation,
+    path: &Path,
+) -> Result<()> {
+    let own = here(context, recommender);
+    let model = std::fs::canonicalize(model).map_err(Error::io(model))?;
+    let folder = model.parent().filter(|folder| folder.join(run::FILE).is_file());
+    let mut report = match folder {
+        Some(folder) => {
+            report::keep(evaluation, folder)?;
+            Report::open(folder)?
         }
-    }
-    let trie = catalogue.trie();
-    let groups = (0..trie.leaves() as u32).map(|leaf| trie.items(leaf).len());
-    Codebook {
-        levels,
-        items: catalogue.len(),
-        sids: trie.leaves(),
-        colliding: groups.filter(|&n| n > 1).sum(),
-        reconstruction: None,
-    }
+        None => {
+            let manifest = Manifest::read(&model)?;
+            let recipe: Option<Recipe> = serde_json::from_value(manifest.recipe).ok();
+            Report {
+                run: Run {
+                    commands: Vec::new(),
+                    seed: manifest.seed,
+                    data: super::stages::describe(data).1,
+                    examples: examples(data, recommender)?,
+                    ..own.clone()
+                },
+                recipe: recipe.map_or(String::new(), |r| r.to_toml()),
+                codebook: Some(Codebook::of(recommender.catalogue().codes())?),
+                ..Report::default()
+            }
+        }
+    };
+    report.run.commands.extend(own.commands);
+    report.evaluation = Some(evaluation.clone());
+    report.write(path)
 }
 
-fn example(e: &Example) -> report::Example {
-    report::Example {
-        user: e.user.clone(),
-        history: e.history.iter().map(|(_, title)| title.clone()).collect(),
-        target: Some(e.target.clone()),
-        recommendations: e
-            .list
-            .iter()
-            .map(|r| report::Recommendation {
-                title: r.title.clone(),
-                detail: format!("{} · {:.1} %", r.sid, 100.0 * r.score.exp()),
-                hit: r.title == e.target,
-            })
-            .collect(),
+/// Takes the evaluation of an earlier run out of a run folder.
+pub fn forget_evaluation(folder: &Path) -> Result<()> {
+    let path = folder.join(report::EVALUATION);
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&path)(e)),
+        _ => Ok(()),
     }
 }

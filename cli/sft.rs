@@ -1,15 +1,17 @@
 //! `sidra sft`: a recipe becomes a trained model in a run folder.
 
-use super::stages::{RecipeFlags, Stages, explained};
+use super::report;
+use super::stages::{RecipeFlags, Stages, describe, explained};
 use super::{Answer, Context};
 use clap::Args;
 use engine::checkpoint::atomic;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use trainer::data::Dataset;
+use trainer::evaluate::Report;
 use trainer::pipeline;
 use trainer::recipe::Recipe;
-use trainer::sft::History;
+use trainer::record::Recorder;
 use trainer::{Error, Result};
 
 /// Flags of `sft`.
@@ -17,6 +19,9 @@ use trainer::{Error, Result};
 pub struct Flags {
     #[command(flatten)]
     recipe: RecipeFlags,
+    /// Also write the HTML report of the run to FILE
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
@@ -38,17 +43,26 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
     let out = PathBuf::from(&recipe.out);
     prepare(&out, &recipe)?;
     let mut stages = Stages::default();
-    let (catalogue, report) =
+    let (catalogue, quality) =
         stages.run("semantic IDs", || pipeline::semantic_ids(&data, &recipe, &context.progress))?;
     context.check_stop()?;
     let model = out.join("model");
-    let (recommender, history) = stages
-        .run("sft", || pipeline::train(&data, &catalogue, &recipe, &model, &context.progress))
-        .inspect_err(|_| tell_kept(&model, context))?;
-    write_metrics(&out, &history)?;
+    let recorder = Recorder::new(&out, &context.progress);
+    let trained =
+        stages.run("sft", || pipeline::train(&data, &catalogue, &recipe, &model, &recorder));
+    recorder.finish()?; // a full disk is told before the stop that it asked for
+    let (recommender, history) = trained.inspect_err(|_| tell_kept(&model, context))?;
+    let (_, facts) = describe(&data);
+    let told = report::Told { recipe: &recipe, data: &data, facts: &facts, quality: &quality };
+    report::record(context, told, &recommender, &history, &stages)?.write(&out)?;
+    // What an earlier run in this folder came to is no longer true.
+    report::forget_evaluation(&out)?;
+    if let Some(path) = &flags.report {
+        Report::open(&out)?.write(path)?;
+    }
     let parameters = recommender.model().config.parameters();
     let text = format!(
-        "{report}\n{} parameters, {} steps, {} tokens; loss {:.4} after {} epochs\n{}model written to {}\n",
+        "{quality}\n{} parameters, {} steps, {} tokens; loss {:.4} after {} epochs\n{}model written to {}\n",
         parameters,
         history.steps,
         history.tokens,
@@ -58,7 +72,7 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
         model.display(),
     );
     let json = json!({
-        "model": model, "seed": recipe.seed, "parameters": parameters, "history": history, "quality": report,
+        "model": model, "seed": recipe.seed, "parameters": parameters, "history": history, "quality": quality,
         "stages": stages.0,
     });
     Ok(Answer { text, json })
@@ -69,22 +83,6 @@ pub fn prepare(out: &Path, recipe: &Recipe) -> Result<()> {
     std::fs::create_dir_all(out).map_err(Error::io(out))?;
     atomic::write(&out.join("recipe.toml"), recipe.to_toml().as_bytes())?;
     Ok(())
-}
-
-/// `metrics.jsonl`: a line an epoch.
-pub fn write_metrics(out: &Path, history: &History) -> Result<()> {
-    let lines: String = history
-        .loss
-        .iter()
-        .enumerate()
-        .map(|(i, loss)| {
-            let epoch = i as u64 + 1;
-            let valid = history.validation.iter().find(|(e, _)| *e == epoch);
-            let valid = valid.map_or(Value::Null, |(_, score)| json!(score));
-            format!("{}\n", json!({"epoch": epoch, "loss": loss, "valid_ndcg_10": valid}))
-        })
-        .collect();
-    Ok(atomic::write(&out.join("metrics.jsonl"), lines.as_bytes())?)
 }
 
 /// After an error or Ctrl-C: what is left to use.

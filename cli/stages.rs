@@ -2,7 +2,6 @@
 
 use super::Answer;
 use clap::Args;
-use serde::Serialize;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -10,6 +9,7 @@ use std::time::Instant;
 use trainer::data::folder::Head;
 use trainer::data::{Dataset, Statistics};
 use trainer::recipe::Resolved;
+use trainer::record::run::Stage;
 
 /// A recipe on the command line.
 #[derive(Debug, Args)]
@@ -42,17 +42,6 @@ pub fn explained(resolved: &Resolved) -> Answer {
     Answer { text: resolved.explain(), json: json!(resolved.recipe) }
 }
 
-/// Seconds and memory of a stage.
-#[derive(Debug, Clone, Serialize)]
-pub struct Stage {
-    /// What was done.
-    pub name: String,
-    /// Wall time.
-    pub seconds: f64,
-    /// Most memory that the process had held by then, where the system says it.
-    pub peak_rss_bytes: Option<u64>,
-}
-
 /// Measures stages one after another.
 #[derive(Debug, Default)]
 pub struct Stages(pub Vec<Stage>);
@@ -66,7 +55,7 @@ impl Stages {
         self.0.push(Stage {
             name: name.into(),
             seconds,
-            peak_rss_bytes: super::progress::peak_rss_bytes(),
+            peak_rss_bytes: trainer::record::peak_rss_bytes(),
         });
         Ok(out)
     }

@@ -208,6 +208,20 @@ fn json_is_one_object() {
     assert!(demo["evaluation"]["model"]["item"]["HR@10"].is_f64(), "{demo}");
     assert!(Path::new(demo["report"].as_str().unwrap()).is_file());
     Recommender::open(Path::new(demo["model"].as_str().unwrap())).unwrap();
+
+    // The report comes again from the folder's files; an evaluation of the model can change it.
+    let page = || fs::read_to_string(demo["report"].as_str().unwrap()).unwrap();
+    let first = page();
+    fs::write(demo["report"].as_str().unwrap(), "gone").unwrap();
+    assert_eq!(answered(&["report", &at("demo")])["evaluated"], true);
+    assert_eq!(page(), first);
+    let (own, file) = (demo["model"].as_str().unwrap(), at("valid.html"));
+    answered(&["evaluate", own, data, "--split", "valid", "--report", &file]);
+    let told = fs::read_to_string(&file).unwrap();
+    assert!(told.contains("valid split") && told.contains("sidra evaluate"), "{told}");
+    answered(&["report", &at("demo")]);
+    assert!(page().contains("valid split") && !first.contains("valid split"));
+    refused(2, &["report", "no/such"], &["run.json", "no/such"]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub mod optim;
 pub mod pipeline;
 pub mod quantize;
 pub mod recipe;
+pub mod record;
 pub mod sft;
 
 pub use error::{Error, Result};

@@ -6,7 +6,7 @@ use crate::backward::Gradients;
 use crate::error::{Error, Result};
 use crate::loss::{self, Batch, Loss, NextToken, Sample, TrieLoss};
 use crate::memory::MemoryPlan;
-use crate::observe::Observer;
+use crate::observe::{Event, Observer, Training};
 use crate::optim::{AdamW, Schedule};
 use engine::cpu::random::Stream;
 use engine::model::block::Dropout;
@@ -96,7 +96,7 @@ pub fn train(
                 observer.end("stopped on request");
                 return Ok(run.history);
             }
-            let (l, n) = run.step(group, &schedule, observer)?;
+            let (l, n) = run.step(group, epoch + 1, &schedule, observer)?;
             loss += l;
             labels += n;
             let mean = loss / labels.max(1) as f64;
@@ -108,15 +108,18 @@ pub fn train(
         run.history.loss.push(loss / labels.max(1) as f64);
         let last = epoch + 1 == train.epochs;
         let due = train.evaluate_every > 0 && (epoch + 1).is_multiple_of(train.evaluate_every);
+        let evaluated = train.evaluate_every > 0 && (due || last);
+        let score = if evaluated { Some(evaluate(&run.model)?) } else { None };
+        let told = run.told(epoch + 1, loss / labels.max(1) as f64, &schedule);
+        observer.trained(&Training { event: Event::Epoch, valid_ndcg_10: score, ..told });
         if !(due || last) {
             continue;
         }
-        if train.evaluate_every == 0 {
+        let Some(score) = score else {
             keep(&run.model)?;
             run.history.best_epoch = epoch + 1;
             continue;
-        }
-        let score = evaluate(&run.model)?;
+        };
         run.history.validation.push((epoch + 1, score));
         observer.note(&format!("epoch {}: validation NDCG@10 {score:.4}", epoch + 1));
         if score > best {
@@ -167,6 +170,7 @@ impl Run<'_> {
     fn step(
         &mut self,
         group: &[Vec<Sample>],
+        epoch: u64,
         schedule: &Schedule,
         observer: &dyn Observer,
     ) -> Result<(f64, usize)> {
@@ -194,9 +198,11 @@ impl Run<'_> {
             self.history.tokens += batch.packed.len() as u64;
         }
         let norm = AdamW::norm(&self.gradients.weights)?;
+        let mean = loss / labels as f64;
         if !(norm.is_finite() && loss.is_finite()) {
             self.history.skipped += 1;
             self.failures += 1;
+            observer.trained(&Training { gradient_norm: norm, ..self.told(epoch, mean, schedule) });
             observer.note(&format!("step {at}: loss {loss}, gradient norm {norm}: skipped"));
             if self.failures == 3 {
                 return Err(Error::usage(
@@ -216,6 +222,23 @@ impl Run<'_> {
             schedule.at(at),
         )?;
         self.history.steps += 1;
+        observer.trained(&Training { gradient_norm: norm, ..self.told(epoch, mean, schedule) });
         Ok((loss, labels))
+    }
+
+    /// Where training stands after a step.
+    fn told(&self, epoch: u64, loss: f64, schedule: &Schedule) -> Training {
+        let step = self.optimiser.steps + self.history.skipped;
+        Training {
+            event: Event::Step,
+            step,
+            epoch,
+            loss,
+            lr: f64::from(schedule.at(step.saturating_sub(1))),
+            gradient_norm: f64::NAN,
+            tokens: self.history.tokens,
+            skipped: self.history.skipped,
+            valid_ndcg_10: None,
+        }
     }
 }

@@ -2,6 +2,10 @@ use super::*;
 use crate::data::{Dataset, Interaction, Item, Protocol, Split, User};
 use crate::evaluate::baselines::{Popularity, Ranked};
 use crate::evaluate::{Facts, Plan, Query, compare};
+use crate::observe::{Event, Training};
+use crate::record::run::{self, Example, Recommendation, Stage};
+use serde_json::json;
+use std::collections::BTreeSet;
 
 /// Forty people who walk round a circle of twelve items, now and then a step further.
 pub(crate) fn walkers() -> Dataset {
@@ -42,94 +46,263 @@ fn evaluation() -> Evaluation {
         .unwrap()
 }
 
+/// Titles as they come: markup, quotes, a bell, right to left, and one that never ends.
+const NASTY: &str = "<script>alert(\"x\")</script> & 'more'\u{7} שלום \u{202e}drawkcab";
+
+fn line(step: u64) -> metrics::Line {
+    let told = Training {
+        event: if step.is_multiple_of(10) { Event::Epoch } else { Event::Step },
+        step,
+        epoch: 1 + step / 10,
+        loss: if step == 7 { f64::NAN } else { 9.0 / step as f64 },
+        lr: 1e-3,
+        gradient_norm: if step == 8 { f64::INFINITY } else { 1.5 },
+        tokens: 600 * step,
+        skipped: 1,
+        valid_ndcg_10: step.is_multiple_of(20).then_some(0.01 * step as f64),
+    };
+    metrics::Line { tokens_per_s: Some(1e5), ..metrics::Line::of(&told) }
+}
+
 fn report() -> Report {
-    let nasty = "<script>alert(\"x\")</script> & 'more'\u{7}".to_owned();
+    let nasty = || NASTY.to_owned();
+    let item = |id: &str| run::Item { id: id.into(), title: nasty() };
+    let offered = |id: &str| Recommendation { item: item(id), sid: nasty(), probability: 0.25 };
+    let endless = run::Item { id: "9".into(), title: "W".repeat(5000) };
+    let example = Example {
+        user: nasty(),
+        history: vec![item("1"), item("2"), item("3"), item("4"), item("5"), item("6"), endless],
+        target: Some(item("7")),
+        recommendations: vec![offered("8")],
+    };
+    let hit = Example { recommendations: vec![offered("8"), offered("7")], ..example.clone() };
+    let codes = Codes::new(vec![3, 2], vec![0, 0, 0, 1, 2, 1, 2, 1]).unwrap();
     Report {
-        title: nasty.clone(),
-        subtitle: nasty.clone(),
-        facts: vec![(nasty.clone(), nasty.clone())],
-        stages: vec![Stage { name: nasty.clone(), seconds: 75.0, peak_rss_bytes: 3 << 30 }],
-        curves: vec![
-            Curve {
-                name: nasty.clone(),
-                points: (0..5000).map(|i| (i as f64, 9.0 / (i + 1) as f64)).collect(),
-            },
-            Curve { name: "valid".into(), points: vec![(1.0, f64::NAN), (2.0, f64::INFINITY)] },
-        ],
+        run: Run {
+            commands: vec![vec!["sidra".into(), "demo".into(), "--out".into(), nasty()]],
+            version: nasty(),
+            machine: nasty(),
+            device: "cpu".into(),
+            threads: 2,
+            seed: 7,
+            data: json!({"name": nasty(), "source": nasty(), "split_rule": nasty(), "blake3": "ab",
+                "statistics": {"users": 40, "items": 12, "interactions": 320}}),
+            model: json!({"architecture": nasty(), "layers": 2, "parameters": 1_000_000}),
+            quality: json!({"unexplained": [0.5, 0.25]}),
+            history: json!({"steps": 30, "tokens": 18000, "best_epoch": 2, "loss": [1.0, 0.5]}),
+            stages: vec![
+                Stage { name: nasty(), seconds: 75.0, peak_rss_bytes: Some(3 << 30) },
+                Stage { name: "sft".into(), seconds: 0.0, peak_rss_bytes: None },
+            ],
+            examples: vec![example, hit],
+        },
+        recipe: format!("# {NASTY}\nseed = 7\n"),
+        lines: (1..=5000).map(line).collect(),
         evaluation: Some(evaluation()),
-        codebook: Some(Codebook {
-            levels: vec![Level { counts: vec![3, 0, 9] }, Level { counts: vec![] }],
-            items: 12,
-            sids: 11,
-            colliding: 2,
-            reconstruction: Some(0.25),
-        }),
-        examples: vec![Example {
-            user: nasty.clone(),
-            history: vec![nasty.clone(); 8],
-            target: Some(nasty.clone()),
-            recommendations: vec![Recommendation {
-                title: nasty.clone(),
-                detail: nasty,
-                hit: false,
-            }],
-        }],
+        codebook: Some(Codebook::of(&codes).unwrap()),
     }
 }
 
-/// Tags close in order: nothing from outside breaks out, nothing of ours stays open.
-fn assert_well_formed(html: &str) {
+const VOID: [&str; 2] = ["meta", "!doctype"];
+const KNOWN: &[&str] = &[
+    "html",
+    "head",
+    "body",
+    "title",
+    "style",
+    "header",
+    "main",
+    "nav",
+    "section",
+    "article",
+    "a",
+    "h1",
+    "h2",
+    "h3",
+    "p",
+    "b",
+    "i",
+    "em",
+    "small",
+    "span",
+    "div",
+    "bdi",
+    "figure",
+    "figcaption",
+    "svg",
+    "path",
+    "table",
+    "caption",
+    "thead",
+    "tbody",
+    "tfoot",
+    "tr",
+    "th",
+    "td",
+    "ul",
+    "ol",
+    "li",
+    "dl",
+    "dt",
+    "dd",
+    "pre",
+    "code",
+    "meta",
+    "!doctype",
+];
+
+/// The attributes of a tag's text, all of them quoted; panics where one is not.
+fn attributes(tag: &str) -> Vec<(&str, &str)> {
+    let mut rest = tag.split_once(' ').map_or("", |(_, rest)| rest).trim_end_matches('/').trim();
+    let mut out = Vec::new();
+    while !rest.is_empty() && rest != "html" {
+        let (name, value) = rest.split_once("=\"").unwrap_or_else(|| panic!("{tag}"));
+        let (value, after) = value.split_once('"').unwrap_or_else(|| panic!("{tag}"));
+        assert!(name.chars().all(|c| c.is_ascii_alphabetic() || c == '-'), "{name} in {tag}");
+        out.push((name, value));
+        rest = after.trim_start();
+    }
+    out
+}
+
+/// What a validator asks: tags close in order, attributes are quoted and come once, ids are unique, anchors
+/// and labels lead somewhere, nothing unknown, every `&` begins a character reference.
+fn assert_valid(html: &str) {
     let mut open: Vec<&str> = Vec::new();
+    let (mut ids, mut wanted) = (BTreeSet::new(), Vec::new());
+    let (before, style) = html.split_once("<style>").unwrap();
+    let (style, after) = style.split_once("</style>").unwrap();
+    assert!(!style.contains('<') && style.matches('{').count() == style.matches('}').count());
+    let html = format!("{before}{after}");
     for part in html.split('<').skip(1) {
-        let (tag, _) = part.split_once('>').expect("a tag that ends");
-        assert!(!tag.contains('<'), "{tag}");
+        let (tag, text) = part.split_once('>').expect("a tag that ends");
         let name = tag.trim_start_matches('/').split([' ', '/']).next().unwrap();
+        assert!(KNOWN.contains(&name), "{name} is no element of ours: {tag}");
+        let told = attributes(tag);
+        let names: BTreeSet<&str> = told.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names.len(), told.len(), "an attribute twice: {tag}");
+        for (attribute, value) in told {
+            assert!(!attribute.starts_with("on"), "{tag}");
+            match attribute {
+                "id" => assert!(ids.insert(value.to_owned()), "id {value} twice"),
+                "href" => wanted.push(value.strip_prefix('#').expect("within the page").to_owned()),
+                "aria-labelledby" => wanted.push(value.to_owned()),
+                _ => {}
+            }
+            assert_references(value);
+        }
+        assert_references(text);
         match tag {
             _ if tag.starts_with('/') => assert_eq!(open.pop(), Some(name), "in {tag}"),
-            _ if tag.ends_with('/') || name == "meta" || name == "!doctype" => {}
+            _ if tag.ends_with('/') || VOID.contains(&name) => {}
             _ => open.push(name),
         }
     }
     assert!(open.is_empty(), "still open: {open:?}");
+    wanted.iter().for_each(|id| assert!(ids.contains(id), "no element {id}"));
+}
+
+fn assert_references(text: &str) {
+    for part in text.split('&').skip(1) {
+        let (name, _) = part.split_once(';').unwrap_or_else(|| panic!("a bare & in {text}"));
+        assert!(["amp", "lt", "gt", "quot", "#39", "nbsp"].contains(&name), "&{name};");
+    }
 }
 
 #[test]
 fn nothing_from_outside_becomes_markup() {
     let html = report().html();
     assert!(!html.contains("<script"), "markup of a title came through");
-    assert!(!html.contains('\u{7}') && !html.contains("NaN") && !html.contains("inf"));
+    assert!(!html.contains('\u{7}') && !html.contains("NaN") && !html.contains("inf%"));
     assert!(
-        html.contains("&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt; &amp; &#39;more&#39;")
+        html.contains(
+            "<bdi>&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt; &amp; &#39;more&#39;"
+        )
     );
-    assert!(html.contains("walkers &amp; &lt;co&gt;"));
-    assert_well_formed(&html);
+    assert_valid(&html);
     // Self-contained: no address anywhere, so nothing to load.
-    for outside in ["http:", "https:", "src=", "href=", "@import", "url("] {
+    for outside in ["http:", "https:", "src=", "@import", "url(", "javascript"] {
         assert!(!html.contains(outside), "{outside}");
     }
+    // Every number of the page is one: no share of nothing.
+    assert!(!html.contains("NaN") && !html.contains(">inf") && !html.contains("−inf"));
 }
 
 #[test]
-fn an_empty_report_is_still_a_page() {
+fn what_is_told_is_in_the_page() {
+    let html = report().html();
+    for words in [
+        "In short",
+        "Beside the baselines",
+        "Share of the best possible",
+        "Where it is good",
+        "In words",
+        "✓ taken next",
+        "took instead",
+        "Training",
+        "Semantic IDs",
+        "All figures",
+        "Time and memory",
+        "Doing it again",
+        "item-kNN",
+        "validation NDCG@10",
+        "significantly",
+        "one training",
+        "as CollisionGenRec counts",
+        "50.00&nbsp;%",
+        "seed = 7",
+        "sidra demo --out &#39;",
+        "tokens/s",
+    ] {
+        assert!(html.contains(words), "{words}");
+    }
+    let e = evaluation();
+    for name in ["NDCG@10", "HR@1", "MRR"] {
+        let told = format!("{:.4}", e.model.item.get(name).unwrap());
+        assert!(html.contains(&told), "{name} {told}");
+    }
+    assert_eq!(html.matches("<article").count(), 2);
+    assert!(html.len() < 250_000, "a page of {} bytes", html.len());
+}
+
+#[test]
+fn absent_parts_leave_no_section() {
     let html = Report::default().html();
-    assert_well_formed(&html);
-    assert!(!html.contains("<section"));
+    assert_valid(&html);
+    assert!(!html.contains("<section") && html.contains("A run of Sidra"));
+    let mut few = report();
+    few.evaluation = None;
+    few.codebook = None;
+    few.lines.truncate(1);
+    few.run.examples[0].history.clear();
+    few.run.stages.clear();
+    assert_valid(&few.html());
+    few.lines.clear();
+    assert!(!few.html().contains("id=\"training\""));
 }
 
 #[test]
-fn a_report_survives_serde_and_disk() {
+fn a_page_comes_again_from_the_run_folder() {
     let mut report = report();
-    report.curves.pop(); // JSON has no NaN
-    let text = serde_json::to_string(&report).unwrap();
-    // Parsing may move a float's last bit; the page shows four digits.
-    let back: Report = serde_json::from_str(&text).unwrap();
-    assert_eq!(back.html(), report.html());
+    report.codebook = None; // of the catalogue in the model folder
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("report.html");
-    report.write(&path).unwrap();
+    assert!(Report::open(dir.path()).unwrap_err().to_string().contains("run.json"));
+    report.run.write(dir.path()).unwrap();
+    keep(report.evaluation.as_ref().unwrap(), dir.path()).unwrap();
+    let lines: String = report.lines.iter().map(metrics::Line::text).collect();
+    std::fs::write(dir.path().join(metrics::FILE), lines).unwrap();
+    std::fs::write(dir.path().join("recipe.toml"), &report.recipe).unwrap();
+    // Parsing may move a float's last bit; the page shows four digits.
+    let back = Report::open(dir.path()).unwrap();
+    assert_eq!(back.html(), report.html());
+    let path = dir.path().join(FILE);
+    back.write(&path).unwrap();
     assert_eq!(std::fs::read_to_string(&path).unwrap(), report.html());
     let nowhere = dir.path().join("absent/report.html");
     assert!(report.write(&nowhere).unwrap_err().to_string().contains("absent"));
+    std::fs::write(dir.path().join(EVALUATION), "{\"data\": 3}").unwrap();
+    let error = Report::open(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("evaluation.json") && error.contains("evaluate again"), "{error}");
 }
 
 #[test]

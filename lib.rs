@@ -23,7 +23,7 @@ pub use engine::model::{Config, Transformer};
 pub use engine::recommender::Serving;
 pub use engine::sid::{Catalogue, Codes, Trie};
 pub use engine::text::SidTokens;
-pub use engine::{Device, Error, Recommendation, Recommender, Result};
+pub use engine::{Device, Error, Quantize, Recommendation, Recommender, Result};
 pub use trainer::data::{Dataset, Split};
 pub use trainer::evaluate::Evaluation;
 pub use trainer::observe::{Observer, Silent};

@@ -62,6 +62,7 @@ pub fn cases() -> Vec<Case> {
         case("", Product::Forward(DType::F32));
         if PACKED.contains(&name) {
             case("_packed", Product::Packed);
+            case("_int8", Product::Int8);
         }
         if HALF.contains(&name) {
             case("_bf16", Product::Forward(DType::Bf16));
@@ -78,6 +79,7 @@ pub fn cases() -> Vec<Case> {
 enum Product {
     Forward(DType),
     Packed,
+    Int8,
     Input,
     Weight,
 }
@@ -111,6 +113,21 @@ fn prepare(spec: Spec, product: Product) -> Result<Call, String> {
             let (xs, ws) = (x.to_f32_vec().map_err(text)?, w.to_f32_vec().map_err(text)?);
             check(y.f32().map_err(text)?, [m, n], k, |i, j, q| (xs[i * k + q], ws[j * k + q]))?;
             Ok(Box::new(move || linear::forward(&spec, &x, &w, None, &mut y).expect("checked")))
+        }
+        Product::Int8 => {
+            let (int8, mut y) = (w.quantize().map_err(text)?, Tensor::zeros(&[m, n], DType::F32));
+            linear::forward(&spec, &x, &int8, None, &mut y).map_err(text)?;
+            let (xs, ws) = (x.f32().map_err(text)?, w.f32().map_err(text)?);
+            let row = |v: &[f32], i: usize| linear::reference::quantize(&v[i * k..(i + 1) * k]);
+            for at in (0..m * n).step_by(m * n / 99 + 1) {
+                let ((xq, xs), (wq, ws)) = (row(xs, at / n), row(ws, at % n));
+                let sum: i64 = xq.iter().zip(&wq).map(|(x, w)| x * w).sum();
+                let (got, want) = (y.f32().map_err(text)?[at], sum as f32 * (xs * ws));
+                if got != want {
+                    return Err(format!("element {at} is {got}, not {want}"));
+                }
+            }
+            Ok(Box::new(move || linear::forward(&spec, &x, &int8, None, &mut y).expect("checked")))
         }
         Product::Packed => {
             let (packed, mut y) = (w.pack().map_err(text)?, Tensor::zeros(&[m, n], DType::F32));

@@ -1,7 +1,7 @@
 //! recommend: prefill of a prompt of 512 tokens, and constrained beam search, 50 beams × 3 codes, of one
 //! request, with random weights. The work of the peers' `lm_beam.py`: 10,000 distinct triples of 3 × 256
 //! codes, the last 768 tokens of the vocabulary. `_vocabulary` scores as they do, by a softmax over all
-//! tokens; `_allowed` by one over what the trie allows, as we serve.
+//! tokens; `_allowed` by one over what the trie allows, as we serve; `_int8` with matrices rounded to it.
 
 use crate::harness::{Call, Case};
 use engine::cpu::random::Stream;
@@ -32,20 +32,19 @@ pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for size in MODELS {
         let config = config(size);
-        let name = |what: &str| format!("recommend/{}_{what}", size.0);
-        let tokens = config.clone();
-        cases.push(Case::new(name("prefill_p512b1"), work(&config, PROMPT, 0), move || {
-            prefill(&tokens)
-        }));
-        for (suffix, normalise, head) in [
-            ("vocabulary", Normalise::Vocabulary, config.vocab_size),
-            ("allowed", Normalise::Allowed, CODES as usize),
-        ] {
-            let tokens = config.clone();
-            let work = work(&config, PROMPT + (LEVELS - 1) * BEAMS, head);
-            cases.push(Case::new(name(&format!("beam_p512b1_{suffix}")), work, move || {
-                beam(&tokens, normalise)
-            }));
+        for (how, int8) in [("", false), ("_int8", true)] {
+            let name = |what: &str| format!("recommend/{}_{what}{how}", size.0);
+            let (c, all) = (config.clone(), work(&config, PROMPT, 0));
+            cases.push(Case::new(name("prefill_p512b1"), all, move || prefill(&c, int8)));
+            for (suffix, normalise, head) in [
+                ("vocabulary", Normalise::Vocabulary, config.vocab_size),
+                ("allowed", Normalise::Allowed, CODES as usize),
+            ] {
+                let (c, all) = (config.clone(), work(&config, PROMPT + (LEVELS - 1) * BEAMS, head));
+                cases.push(Case::new(name(&format!("beam_p512b1_{suffix}")), all, move || {
+                    beam(&c, int8, normalise)
+                }));
+            }
         }
     }
     cases
@@ -87,9 +86,10 @@ fn text(e: engine::Error) -> String {
     e.to_string()
 }
 
-fn model(config: &Config) -> Result<Transformer, String> {
+fn model(config: &Config, int8: bool) -> Result<Transformer, String> {
     let weights = Weights::random(config, 0, 0.02);
-    Transformer { config: config.clone(), weights }.packed().map_err(text)
+    let model = Transformer { config: config.clone(), weights };
+    if int8 { model.quantized() } else { model.packed() }.map_err(text)
 }
 
 fn prompt(config: &Config) -> Vec<u32> {
@@ -97,8 +97,8 @@ fn prompt(config: &Config) -> Vec<u32> {
     below(2, PROMPT, first as usize - 3).into_iter().map(|t| t + 3).collect()
 }
 
-fn prefill(config: &Config) -> Result<Call, String> {
-    let model = model(config)?;
+fn prefill(config: &Config, int8: bool) -> Result<Call, String> {
+    let model = model(config, int8)?;
     let batch = Packed::new(&[prompt(config)]);
     let (mut cache, mut ws) = (PromptCache::new(config), Workspace::inference());
     model.prefill(&batch, &mut cache, &mut ws).map_err(text)?;
@@ -113,7 +113,7 @@ fn prefill(config: &Config) -> Result<Call, String> {
     Ok(Box::new(move || model.prefill(&batch, &mut cache, &mut ws).expect("checked")))
 }
 
-fn beam(config: &Config, normalise: Normalise) -> Result<Call, String> {
+fn beam(config: &Config, int8: bool, normalise: Normalise) -> Result<Call, String> {
     let mut reader = Stream::new(0, 1).reader();
     let mut ids = BTreeSet::new();
     while ids.len() < ITEMS {
@@ -127,7 +127,7 @@ fn beam(config: &Config, normalise: Normalise) -> Result<Call, String> {
     let tokens = SidTokens { bases, sizes: vec![CODES; LEVELS], bos: 1 };
     let prompt = prompt(config);
     // A search borrows its model; a bench's closure keeps both to the end of the program.
-    let (model, trie, tokens) = (leak(model(config)?), leak(trie), leak(tokens));
+    let (model, trie, tokens) = (leak(model(config, int8)?), leak(trie), leak(tokens));
     let mut search = BeamSearch::new(model, trie, tokens, BEAMS, normalise).map_err(text)?;
     let found = search.search(&[&prompt]).map_err(text)?;
     if found[0].len() != BEAMS || !found[0].is_sorted_by(|a, b| a.score >= b.score) {

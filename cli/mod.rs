@@ -15,7 +15,7 @@ mod stages;
 mod validate;
 
 use clap::{Args, Parser, Subcommand};
-use engine::Device;
+use engine::{Device, Quantize, Recommender};
 use progress::Progress;
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -218,4 +218,14 @@ fn exit_code(error: &Error) -> u8 {
         Error::Engine(e) if engine::device::is_device_error(e) => 3,
         _ => 1,
     }
+}
+
+/// Opens a model folder and says what its weights take; `--quantize int8` rounds them.
+fn open(path: &std::path::Path, quantize: Option<&str>) -> Result<Recommender> {
+    let quantize = if quantize.is_some() { Quantize::Int8 } else { Quantize::None };
+    let recommender = Recommender::open_quantized(path, quantize)?;
+    let mib = recommender.model().weights.bytes() as f64 / f64::from(1 << 20);
+    let how = if quantize == Quantize::Int8 { "matrices in int8, " } else { "" };
+    eprintln!("model  {how}{mib:.1} MiB of weights");
+    Ok(recommender)
 }

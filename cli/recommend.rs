@@ -27,13 +27,16 @@ pub struct Flags {
     /// Beams of the search; the model's own number unless given
     #[arg(long)]
     beam: Option<usize>,
+    /// Round the model's matrices to int8: faster, a quarter of their memory, slightly other answers
+    #[arg(long, value_parser = ["int8"], value_name = "int8")]
+    quantize: Option<String>,
     /// Also write the prompt's tokens and the logits after each of them, to hold against another engine
     #[arg(long, value_name = "FILE.safetensors")]
     logits: Option<PathBuf>,
 }
 
 pub fn run(flags: Flags, _context: &Context) -> Result<Answer> {
-    let recommender = Recommender::open(&flags.model)?;
+    let recommender = super::open(&flags.model, flags.quantize.as_deref())?;
     let asked = |e: engine::Error| match e {
         engine::Error::Invalid { what, problem } => Error::usage(what, problem),
         other => other.into(),

@@ -21,5 +21,5 @@ pub mod testing;
 pub mod text;
 
 pub use error::{Error, Result};
-pub use recommender::{Recommendation, Recommender};
+pub use recommender::{Quantize, Recommendation, Recommender};
 pub use tensor::{DType, Data, DataMut, Device, Tensor};

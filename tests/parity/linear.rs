@@ -118,6 +118,56 @@ fn packed_weights() {
     }
 }
 
+/// int8 weights against the f64 definition of the quantised maths.
+#[test]
+fn int8_weights() {
+    for spec in cases() {
+        let (x, w, bias, before) = inputs(&spec);
+        let stored = Tensor::from_f32(&[spec.outputs, spec.inputs], w.clone()).quantize().unwrap();
+        for b in [None, Some(&bias[..])] {
+            let mut y = tensor(&poison(before.len()));
+            linear::forward(&spec, &tensor(&x), &stored, b.map(tensor).as_ref(), &mut y).unwrap();
+            let (mut plain, mut truth) = (vec![0.0f32; before.len()], vec![0.0f64; before.len()]);
+            reference::forward_int8(&spec, &x, &w, b, &mut plain);
+            reference::forward_int8(&spec, &x, &w, b, &mut truth);
+            assert_parity(y.f32().unwrap(), &truth, &plain, &(spec, b.is_some()));
+        }
+        // Rounding moves a weight by half a step of its row's scale at most.
+        let back = stored.to_f32_vec().unwrap();
+        for (row, near) in w.chunks(spec.inputs.max(1)).zip(back.chunks(spec.inputs.max(1))) {
+            let step = row.iter().fold(0.0f32, |m, w| m.max(w.abs())) / 127.0;
+            assert!(row.iter().zip(near).all(|(a, b)| (a - b).abs() <= 0.5001 * step), "{spec:?}");
+        }
+    }
+}
+
+/// A row of an int8 product has the same bits in any batch and on any number of threads.
+#[test]
+fn int8_rows_know_nothing_of_their_batch() {
+    let all = Spec { rows: 300, inputs: 301, outputs: 97 };
+    let (x, w, _, _) = inputs(&all);
+    let w = Tensor::from_f32(&[97, 301], w).quantize().unwrap();
+    let forward = |spec: &Spec, x: &[f32]| {
+        let mut y = tensor(&poison(spec.rows * spec.outputs));
+        linear::forward(spec, &tensor(x), &w, None, &mut y).unwrap();
+        let mut gated = y.clone();
+        linear::forward_swiglu(spec, &tensor(x), &w, &w, &mut gated).unwrap();
+        (y.to_f32_vec().unwrap(), gated.to_f32_vec().unwrap())
+    };
+    let (y, gated) = forward(&all, &x);
+    let mut want = tensor(&y);
+    let len = y.len();
+    swiglu::forward(&swiglu::Spec { len }, &tensor(&y), &tensor(&y), &mut want).unwrap();
+    assert_eq!(gated, want.f32().unwrap());
+    for (from, rows) in [(0, 1), (17, 3), (140, 50), (9, 291)] {
+        let (some, act) = forward(&Spec { rows, ..all }, &x[from * 301..][..rows * 301]);
+        assert_eq!(some, y[from * 97..][..rows * 97], "{rows} rows from {from}");
+        assert_eq!(act, gated[from * 97..][..rows * 97], "{rows} rows from {from}");
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    assert_eq!(pool.install(|| forward(&all, &x)), (y, gated));
+}
+
 /// The fused feed-forward gives the bits of its two products and the gate between them.
 #[test]
 fn swiglu_of_two_products() {
@@ -178,6 +228,11 @@ fn bad_arguments_are_named() {
     assert_eq!(said, "linear: no cpu implementation for f32 × f32 × packed f32 × f32");
     let said = linear::backward_input(&spec, &y, &packed, &mut x.clone(), false).unwrap_err();
     assert_eq!(said.to_string(), "linear: no cpu implementation for f32 × packed f32 × f32");
+    let said = Tensor::from_f32(&[1, 2], vec![1.0, f32::NAN]).quantize().unwrap_err().to_string();
+    assert!(said.contains("element 1 is NaN"), "{said}");
+    let int8 = Tensor::from_f32(&[4, 3], vec![1.0; 12]).quantize().unwrap();
+    let said = int8.to_dtype(DType::F32).unwrap_err().to_string();
+    assert!(said.contains("do not convert back"), "{said}");
     let said = x.pack().unwrap_err().to_string();
     assert!(said.contains("not two axes"), "{said}");
 }

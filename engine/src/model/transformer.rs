@@ -133,6 +133,15 @@ impl Transformer {
         Ok(Transformer { weights: self.weights.packed()?, config: self.config })
     }
 
+    /// The same model with its layers' matrices rounded to int8 for serving: near the same results, faster,
+    /// in a quarter of the memory. It can be neither trained nor saved.
+    ///
+    /// # Errors
+    /// As [`Weights::quantized`].
+    pub fn quantized(self) -> Result<Transformer> {
+        Ok(Transformer { weights: self.weights.quantized()?, config: self.config })
+    }
+
     /// [`Transformer::forward`] that leaves keys and values of every layer in `cache`, and in
     /// [`Transformer::hidden`] the last row of each sequence that has one, in their order: of the last
     /// layer the other rows' keys and values are all that is ever read. Wants an inference workspace.

@@ -263,6 +263,17 @@ impl Weights {
         Ok(self)
     }
 
+    /// [`Weights::packed`] with the layers' matrices rounded to int8 ([`Tensor::quantize`]).
+    ///
+    /// # Errors
+    /// Matrices that are packed already, lie on a GPU, or hold what is not finite.
+    pub fn quantized(mut self) -> Result<Weights> {
+        for matrix in self.layers.iter_mut().flat_map(LayerWeights::projections_mut) {
+            *matrix = matrix.quantize()?;
+        }
+        Ok(self)
+    }
+
     /// Bytes of all tensors.
     pub fn bytes(&self) -> usize {
         self.tensors().map(Tensor::bytes).sum()

@@ -2,7 +2,9 @@
 //! contiguous, no views: an operator's `Spec` says how it reads the elements, and checks lengths.
 //! Elsewhere: arithmetic (`ops`), files (`checkpoint`), device memory itself (`bindings::driver`).
 
-use crate::cpu::gemm::{Panels, View};
+mod packed;
+
+use crate::cpu::gemm::{Panels, QuantizedPanels};
 use crate::error::{Error, Result, expect_len};
 use crate::profile;
 use bindings::{Buffer, Gpu};
@@ -69,6 +71,8 @@ enum Storage {
     CudaU32(Buffer<u32>),
     /// A matrix that [`Tensor::pack`] made ready for products.
     Panels(Panels),
+    /// A matrix that [`Tensor::quantize`] rounded to int8.
+    Int8(QuantizedPanels),
 }
 
 /// `$body` with `$v` bound to the elements, wherever they lie; one body for the host's vectors, one
@@ -82,7 +86,7 @@ macro_rules! each {
             Storage::CudaF32($b) => $cuda,
             Storage::CudaBf16($b) => $cuda,
             Storage::CudaU32($b) => $cuda,
-            Storage::Panels(_) => $packed,
+            Storage::Panels(_) | Storage::Int8(_) => $packed,
         }
     };
 }
@@ -105,6 +109,8 @@ pub enum Data<'a> {
     CudaU32(&'a Buffer<u32>),
     /// f32 weights `[N, K]` that lie packed in host memory.
     Panels(&'a Panels),
+    /// int8 weights `[N, K]` that lie packed in host memory.
+    Int8(&'a QuantizedPanels),
 }
 
 /// [`Data`] that may be written.
@@ -186,10 +192,11 @@ impl Tensor {
         self.len() == 0
     }
 
-    /// Element type; of packed weights that of the elements that were packed.
+    /// Element type; of packed and of quantised weights that of the values that they stand for.
     pub fn dtype(&self) -> DType {
         match self.storage {
-            Storage::F32(_) | Storage::CudaF32(_) | Storage::Panels(_) => DType::F32,
+            Storage::F32(_) | Storage::CudaF32(_) => DType::F32,
+            Storage::Panels(_) | Storage::Int8(_) => DType::F32,
             Storage::Bf16(_) | Storage::CudaBf16(_) => DType::Bf16,
             Storage::U32(_) | Storage::CudaU32(_) => DType::U32,
         }
@@ -199,41 +206,6 @@ impl Tensor {
     pub fn device(&self) -> Device {
         let cuda = |gpu: &Gpu| Device::Cuda(gpu.ordinal());
         each!(&self.storage, _v => Device::Cpu, b => cuda(b.gpu()), packed => Device::Cpu)
-    }
-
-    /// Whether it was packed for products: only `ops::linear` reads it then.
-    pub fn is_packed(&self) -> bool {
-        matches!(self.storage, Storage::Panels(_))
-    }
-
-    /// Weights `[N, K]`, f32 or bf16 in host memory, laid ready for `ops::linear`: no product packs
-    /// them again. They cannot be trained or read row by row; [`Tensor::to_dtype`] gives them back.
-    ///
-    /// # Errors
-    /// Another number of axes, element type or place.
-    pub fn pack(&self) -> Result<Tensor> {
-        let &[n, k] = self.shape.as_slice() else {
-            let problem = format!("{:?} has not two axes; only a matrix can be packed", self.shape);
-            return Err(Error::invalid("tensor", problem));
-        };
-        let panels = match &self.storage {
-            Storage::F32(v) => Panels::new(View::new(v, n, k).t()),
-            Storage::Bf16(v) => Panels::new(View::new(v, n, k).t()),
-            _ => return Err(no_arm("pack", &[self])),
-        };
-        Ok(Tensor { shape: self.shape.clone(), storage: Storage::Panels(panels) })
-    }
-
-    /// Bytes that its elements take, wherever they lie.
-    pub fn bytes(&self) -> usize {
-        match &self.storage {
-            Storage::Panels(p) => p.bytes(),
-            _ => self.len() * self.dtype().size(),
-        }
-    }
-
-    fn kind(&self) -> String {
-        format!("{}{}", if self.is_packed() { "packed " } else { "" }, self.dtype())
     }
 
     /// The same tensor on `device`: a copy, also where it lies there already.
@@ -275,6 +247,10 @@ impl Tensor {
                 None => Storage::Panels(p.clone()),
                 Some(gpu) => Storage::CudaF32(gpu.upload(&p.unpack())?),
             },
+            Storage::Int8(p) if gpu.is_none() => Storage::Int8(p.clone()),
+            Storage::Int8(_) => {
+                return Err(Error::Unsupported { op: "to", device, types: self.kind() });
+            }
         };
         Ok(Tensor { shape: self.shape.clone(), storage })
     }
@@ -304,6 +280,7 @@ impl Tensor {
             Storage::CudaBf16(b) => Data::CudaBf16(b),
             Storage::CudaU32(b) => Data::CudaU32(b),
             Storage::Panels(p) => Data::Panels(p),
+            Storage::Int8(p) => Data::Int8(p),
         }
     }
 
@@ -316,7 +293,7 @@ impl Tensor {
             Storage::CudaF32(b) => DataMut::CudaF32(b),
             Storage::CudaBf16(b) => DataMut::CudaBf16(b),
             Storage::CudaU32(b) => DataMut::CudaU32(b),
-            Storage::Panels(_) => DataMut::Packed,
+            Storage::Panels(_) | Storage::Int8(_) => DataMut::Packed,
         }
     }
 
@@ -433,6 +410,7 @@ impl Tensor {
             Storage::Bf16(v) => v.iter().map(|x| x.to_f32()).collect(),
             Storage::U32(v) => v.iter().map(|&x| x as f32).collect(),
             Storage::Panels(p) => p.unpack(),
+            Storage::Int8(p) => p.dequantize(),
             _ => return self.to(Device::Cpu)?.to_f32_vec(),
         })
     }
@@ -447,6 +425,11 @@ impl Tensor {
             (Storage::Panels(p), DType::F32) => Storage::F32(p.unpack()),
             (Storage::Panels(p), DType::Bf16) => {
                 Storage::Bf16(p.unpack().into_iter().map(bf16::from_f32).collect())
+            }
+            (Storage::Int8(_), to) => {
+                let problem =
+                    format!("int8 weights do not convert back to {to}; open the folder anew");
+                return Err(Error::invalid("tensor", problem));
             }
             (_, to) if to == self.dtype() => return self.to(self.device()),
             (_, to) => {

@@ -28,6 +28,11 @@ impl Shape {
         Shape { rows, cols: vectors * lanes, lanes }
     }
 
+    /// Rows and columns of a micro-tile.
+    pub fn step(&self) -> (usize, usize) {
+        (self.rows, self.cols)
+    }
+
     /// Rows that panels of `rows` rows take with their padding.
     pub fn padded_rows(&self, rows: usize) -> usize {
         rows.next_multiple_of(self.rows)

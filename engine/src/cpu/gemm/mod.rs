@@ -1,6 +1,6 @@
 //! Packed-panel matrix products: what every linear layer, head and codebook search stands on.
 //! Here: views, blocking and the pool; `pack` lays panels, `panels` keeps them, `kernel` multiplies
-//! them, `few` multiplies a few rows without any.
+//! them, `few` multiplies a few rows without any, `int8` multiplies quantised weights.
 //!
 //! C (+)= A·B in f32. Every element of C is one chain of fused multiply-adds over k = 0, 1, 2, …
 //! from its start value, whatever M, N, the tile it falls in, the thread, and the instruction set
@@ -8,12 +8,14 @@
 //! sizes below are free to follow the caches.
 
 mod few;
+mod int8;
 mod kernel;
 mod pack;
 mod panels;
 
 use super::simd::{self, Simd};
 use few::Few;
+pub use int8::{MOST_DEPTH, QuantizedPanels, gemm_int8, gemm_int8_gated};
 use kernel::{Gated, Right, Shape, Task, Tile};
 pub use pack::Element;
 pub use panels::Panels;
@@ -127,7 +129,8 @@ pub fn gemm_gated<G: Gate>(a: View<f32>, b: &Panels, up: &Panels, gate: G, c: &m
     let (m, n, k) = (a.rows, b.cols(), a.cols);
     assert_eq!((b.depth(), up.depth(), up.cols()), (k, k, n), "shapes of the two products");
     let most = (WHOLE / k.max(1)).clamp(1, ROWS);
-    each_tile(m, n, k, (most, COLS), c, true, |shape, at, c| {
+    let shape = Shape::of(simd::level());
+    each_tile((m, n, k), shape.step(), (most, COLS), c, true, |at, c| {
         BUFFERS.with_borrow_mut(|[panels, _]| {
             let a_panels = lines(panels, shape.padded_rows(c.size().0) * k);
             simd::run(Gated { a, b: [b, up], gate, at, c, a_panels });
@@ -148,18 +151,20 @@ fn product<T: Element>(
     if let Start::Row(row) = start {
         assert_eq!(row.len(), n, "elements of the start row");
     }
+    let shape = Shape::of(simd::level());
     if let Right::View(b) = b
         && m <= few::MOST_ROWS
         && b.row_stride == 1
         && a.col_stride == 1
     {
-        return each_tile(m, n, k, (few::MOST_ROWS, COLS_FEW_ROWS), c, pool, |_, (_, at), c| {
+        let most = (few::MOST_ROWS, COLS_FEW_ROWS);
+        return each_tile((m, n, k), shape.step(), most, c, pool, |(_, at), c| {
             simd::run(Few { a, b, at, start, c })
         });
     }
     let block = even(k.max(1), KC, 4);
     let most = if m <= ROWS / 4 { COLS_FEW_ROWS } else { COLS };
-    each_tile(m, n, k, (ROWS, most), c, pool, |shape, at, c| {
+    each_tile((m, n, k), shape.step(), (ROWS, most), c, pool, |at, c| {
         BUFFERS.with_borrow_mut(|[a_panels, b_panels]| {
             let (rows, cols) = c.size();
             let group = match b {
@@ -182,23 +187,21 @@ fn product<T: Element>(
     });
 }
 
-/// Calls `task` for every tile of C `[m, n]`, at most `rows` × `cols` large, with the micro-tile's shape
-/// and the place where the tile begins; on the pool where `pool` says so and the products are worth it.
+/// Calls `task` for every tile of C `[m, n]`, at most `rows` × `cols` large in whole steps, with the place
+/// where the tile begins; on the pool where `pool` says so and the products over k are worth it.
 fn each_tile(
-    m: usize,
-    n: usize,
-    k: usize,
+    (m, n, k): (usize, usize, usize),
+    step: (usize, usize),
     (rows, cols): (usize, usize),
     c: &mut [f32],
     pool: bool,
-    task: impl Fn(Shape, (usize, usize), Tile) + Send + Sync,
+    task: impl Fn((usize, usize), Tile) + Send + Sync,
 ) {
     assert_eq!(c.len(), m * n, "elements of C for [{m}, {n}]");
     if m == 0 || n == 0 {
         return;
     }
-    let shape = Shape::of(simd::level());
-    let (rows, cols) = (even(m, rows, shape.rows), even(n, cols, shape.cols));
+    let (rows, cols) = (even(m, rows, step.0), even(n, cols, step.1));
     let (down, across) = (m.div_ceil(rows), n.div_ceil(cols));
     let whole = Tile::new(c, m, n);
     // Down first: tasks that read the same part of B follow each other.
@@ -207,7 +210,7 @@ fn each_tile(
         // SAFETY: (i, j) differ by task in steps of (rows, cols), so no two parts overlap, and
         // `whole` borrows C until every task is done.
         let tile = unsafe { whole.part(i, j, rows.min(m - i), cols.min(n - j)) };
-        task(shape, (i, j), tile);
+        task((i, j), tile);
     };
     let tasks = down * across;
     if pool && tasks > 1 && m * n * k.max(1) > SERIAL {

@@ -1,8 +1,10 @@
 //! SIMD chosen at run time: AVX-512, AVX2 + FMA, NEON, portable. An operator writes its inner loop
 //! once, generic over [`Simd`], as a [`Kernel`]; [`run`] compiles it per instruction set and calls
-//! the one that this processor has. `SIDRA_SIMD=avx512|avx2|neon|portable` overrides downward.
+//! the one that this processor has; `dot` does the same for products of int8. `SIDRA_SIMD=avx512|avx2|neon|portable` overrides downward.
 //!
 //! All methods are `inline(always)`: they must melt into the `target_feature` entry points below.
+
+pub mod dot;
 
 pub use portable::Portable;
 use std::sync::OnceLock;

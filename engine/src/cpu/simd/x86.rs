@@ -1,5 +1,6 @@
 //! AVX-512 and AVX2 + FMA: the two entry points that a kernel is compiled for, and their vectors.
 
+use super::dot::{COLUMNS, Dot, DotKernel, Line};
 use super::{Kernel, Simd};
 use std::arch::x86_64::*;
 
@@ -256,6 +257,84 @@ impl Simd for Avx2 {
                 v[c] = _mm256_permute2f128_ps::<0x20>(near, far);
                 v[c + 4] = _mm256_permute2f128_ps::<0x31>(near, far);
             }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,bmi2")]
+pub(super) unsafe fn avx512_vnni<K: DotKernel>(kernel: K) {
+    kernel.run(Avx512(()), Vnni(()))
+}
+
+#[target_feature(enable = "avx2,fma,bmi2")]
+pub(super) unsafe fn avx2_dot<K: DotKernel>(kernel: K) {
+    kernel.run(Avx2(()), Avx2(()))
+}
+
+/// Proof that AVX-512 VNNI is there: only `avx512_vnni` above makes one.
+#[derive(Clone, Copy)]
+pub struct Vnni(());
+
+// SAFETY, for every block: the token's existence proves the features; a line and sixteen i32 are 64
+// bytes, which the loads and stores stay inside of.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Dot for Vnni {
+    type Sums = __m512i;
+    const TILE: (usize, usize) = (12, 2);
+    const SHIFT: i32 = 128;
+
+    #[inline(always)]
+    fn load(self, from: &[i32; COLUMNS]) -> __m512i {
+        unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    fn add(self, sums: __m512i, x: u32, w: &Line) -> __m512i {
+        unsafe {
+            let w = _mm512_load_si512(std::ptr::from_ref(w).cast());
+            _mm512_dpbusd_epi32(sums, _mm512_set1_epi32(x as i32), w)
+        }
+    }
+    #[inline(always)]
+    fn store(self, sums: __m512i, to: &mut [i32; COLUMNS]) {
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), sums) }
+    }
+}
+
+// SAFETY: as above.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Dot for Avx2 {
+    type Sums = [__m256i; 2];
+    const TILE: (usize, usize) = (4, 1);
+    const SHIFT: i32 = 0;
+
+    #[inline(always)]
+    fn load(self, from: &[i32; COLUMNS]) -> [__m256i; 2] {
+        unsafe {
+            [
+                _mm256_loadu_si256(from.as_ptr().cast()),
+                _mm256_loadu_si256(from[8..].as_ptr().cast()),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn add(self, sums: [__m256i; 2], x: u32, w: &Line) -> [__m256i; 2] {
+        unsafe {
+            // |x|·(±w): two products of at most 127 each fit 16 bits, (x + 128)·w would not.
+            let x = _mm256_set1_epi32(x as i32);
+            let (size, ones) = (_mm256_abs_epi8(x), _mm256_set1_epi16(1));
+            let half = |i: usize| {
+                let w = _mm256_load_si256(std::ptr::from_ref(w).cast::<__m256i>().add(i));
+                let pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(w, x));
+                _mm256_add_epi32(sums[i], _mm256_madd_epi16(pairs, ones))
+            };
+            [half(0), half(1)]
+        }
+    }
+    #[inline(always)]
+    fn store(self, sums: [__m256i; 2], to: &mut [i32; COLUMNS]) {
+        unsafe {
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), sums[0]);
+            _mm256_storeu_si256(to[8..].as_mut_ptr().cast(), sums[1]);
         }
     }
 }

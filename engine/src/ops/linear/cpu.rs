@@ -1,7 +1,8 @@
 //! All three products are one packed GEMM with other strides.
 
 use super::Spec;
-use crate::cpu::gemm::{Element, Panels, Start, View, gemm, gemm_gated, gemm_packed};
+use crate::cpu::gemm::{Element, Panels, QuantizedPanels, Start, View};
+use crate::cpu::gemm::{gemm, gemm_gated, gemm_int8, gemm_int8_gated, gemm_packed};
 use crate::cpu::simd::{Kernel, Simd, run};
 use crate::cpu::tiles;
 use crate::error::Result;
@@ -52,6 +53,28 @@ pub(super) fn forward_swiglu(
     y: &mut [f32],
 ) -> Result<()> {
     gemm_gated(View::new(x, spec.rows, spec.inputs), gate, up, Unit, y);
+    Ok(())
+}
+
+pub(super) fn forward_int8(
+    spec: &Spec,
+    x: &[f32],
+    w: &QuantizedPanels,
+    start: Start,
+    y: &mut [f32],
+) -> Result<()> {
+    gemm_int8(View::new(x, spec.rows, spec.inputs), w, start, y);
+    Ok(())
+}
+
+pub(super) fn forward_swiglu_int8(
+    spec: &Spec,
+    x: &[f32],
+    gate: &QuantizedPanels,
+    up: &QuantizedPanels,
+    y: &mut [f32],
+) -> Result<()> {
+    gemm_int8_gated(View::new(x, spec.rows, spec.inputs), gate, up, Unit, y);
     Ok(())
 }
 

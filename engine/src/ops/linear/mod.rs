@@ -6,7 +6,9 @@
 //! ```
 //!
 //! For serving, weights may be packed ([`Tensor::pack`]): the same bits, without packing them for each
-//! product, and the feed-forward's two products meet in registers ([`forward_swiglu`]).
+//! product, and the feed-forward's two products meet in registers ([`forward_swiglu`]). Or they may be
+//! quantised ([`Tensor::quantize`]): w8 = round(w / ws) with ws[n] = max_k |w[n, k]| / 127, x likewise by
+//! row at each call, y[m, n] = b[n] + (xs[m]·ws[n])·Σ_k x8[m, k]·w8[n, k], its sums exact.
 //!
 //! A row's result has the same bits whatever rows are computed beside it. Elsewhere: the products
 //! themselves (`cpu::gemm`).
@@ -15,6 +17,7 @@ mod cpu;
 pub mod reference;
 
 use super::Work;
+use crate::cpu::gemm::Start;
 use crate::error::{Result, expect_len};
 use crate::profile;
 use crate::tensor::{Data, DataMut, Tensor, no_arm};
@@ -45,7 +48,7 @@ impl Spec {
     }
 }
 
-/// y ← x·wᵀ + bias. x `[M, K]` · w `[N, K]` f32, bf16 or packed · bias `[N]` · y `[M, N]`.
+/// y ← x·wᵀ + bias. x `[M, K]` · w `[N, K]` f32, bf16, packed or int8 · bias `[N]` · y `[M, N]`.
 ///
 /// # Errors
 /// Lengths that contradict the spec, mixed devices, other element types.
@@ -66,6 +69,9 @@ pub fn forward(
             (Data::F32(x), Data::Panels(w), DataMut::F32(y)) => {
                 cpu::forward_packed(spec, x, w, None, y)
             }
+            (Data::F32(x), Data::Int8(w), DataMut::F32(y)) => {
+                cpu::forward_int8(spec, x, w, Start::Zero, y)
+            }
             _ => Err(no_arm(OP, &[x, w, y])),
         };
     };
@@ -79,6 +85,9 @@ pub fn forward(
         }
         (Data::F32(x), Data::Panels(w), Data::F32(b), DataMut::F32(y)) => {
             cpu::forward_packed(spec, x, w, Some(b), y)
+        }
+        (Data::F32(x), Data::Int8(w), Data::F32(b), DataMut::F32(y)) => {
+            cpu::forward_int8(spec, x, w, Start::Row(b), y)
         }
         _ => Err(no_arm(OP, &[x, w, b, y])),
     }
@@ -96,11 +105,14 @@ pub fn forward_add(spec: &Spec, x: &Tensor, w: &Tensor, y: &mut Tensor) -> Resul
         (Data::F32(x), Data::F32(w), DataMut::F32(y)) => cpu::forward_add(spec, x, w, y),
         (Data::F32(x), Data::Bf16(w), DataMut::F32(y)) => cpu::forward_add(spec, x, w, y),
         (Data::F32(x), Data::Panels(w), DataMut::F32(y)) => cpu::forward_add_packed(spec, x, w, y),
+        (Data::F32(x), Data::Int8(w), DataMut::F32(y)) => {
+            cpu::forward_int8(spec, x, w, Start::Add, y)
+        }
         _ => Err(no_arm(OP, &[x, w, y])),
     }
 }
 
-/// y ← silu(x·gateᵀ)·(x·upᵀ) with packed weights, neither product in memory: the feed-forward's first
+/// y ← silu(x·gateᵀ)·(x·upᵀ) with packed or int8 weights, neither product in memory: the feed-forward's first
 /// half where nothing is kept for a backward. x `[M, K]` · gate, up `[N, K]` · y `[M, N]`.
 ///
 /// # Errors
@@ -119,6 +131,9 @@ pub fn forward_swiglu(
     match (x.data(), gate.data(), up.data(), y.data_mut()) {
         (Data::F32(x), Data::Panels(gate), Data::Panels(up), DataMut::F32(y)) => {
             cpu::forward_swiglu(spec, x, gate, up, y)
+        }
+        (Data::F32(x), Data::Int8(gate), Data::Int8(up), DataMut::F32(y)) => {
+            cpu::forward_swiglu_int8(spec, x, gate, up, y)
         }
         _ => Err(no_arm(OP, &[x, gate, up, y])),
     }

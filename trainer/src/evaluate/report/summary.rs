@@ -105,8 +105,8 @@ fn headline(e: &Evaluation) -> String {
             " It reaches {share:.0}&nbsp;% of the best possible, {best:.4}, which knows the world’s true chances."
         );
     }
-    out + "</p><p class=\"note\">The intervals say how far the figures depend on which rows were drawn. This is one training \
-           with one seed; the luck of a seed is not in them.</p>"
+    out + "</p><p class=\"note\">The intervals say how far the figures depend on which rows \
+           were drawn. They are of one trained model: what another seed of training would change is not in them.</p>"
 }
 
 fn tiles(report: &Report) -> String {

@@ -247,7 +247,7 @@ fn what_is_told_is_in_the_page() {
         "item-kNN",
         "validation NDCG@10",
         "significantly",
-        "one training",
+        "one trained model",
         "as CollisionGenRec counts",
         "50.00&nbsp;%",
         "seed = 7",

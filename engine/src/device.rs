@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 /// Every operator, and whether all of its passes have a CUDA arm. A test runs the ones that claim it,
 /// and sees the others refuse.
-pub const OPERATORS: [(&str, bool); 13] = [
+pub const OPERATORS: [(&str, bool); 15] = [
     ("adamw", false),
     ("attention", false),
     ("attention_decode", false),
@@ -17,8 +17,10 @@ pub const OPERATORS: [(&str, bool); 13] = [
     ("cross_entropy", false),
     ("dropout", false),
     ("embedding", false),
+    ("layernorm", false),
     ("linear", false),
     ("reduce", false),
+    ("relu", false),
     ("rmsnorm", true),
     ("rope", false),
     ("swiglu", false),

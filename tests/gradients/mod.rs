@@ -3,8 +3,10 @@
 mod attention;
 mod cross_entropy;
 mod embedding;
+mod layernorm;
 mod linear;
 mod model;
+mod relu;
 mod rmsnorm;
 mod rope;
 mod swiglu;

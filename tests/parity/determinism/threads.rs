@@ -3,7 +3,7 @@
 use super::{BeamSearch, bits, poisoned, values};
 use engine::cpu::random::Stream;
 use engine::ops::{adamw, attention, codebook, dropout, embedding, linear};
-use engine::ops::{reduce, rmsnorm, rope, swiglu, trie_softmax};
+use engine::ops::{layernorm, reduce, relu, rmsnorm, rope, swiglu, trie_softmax};
 use engine::sid::{Codes, Trie};
 use engine::testing::{below, normal};
 use engine::{DType, Tensor};
@@ -36,6 +36,21 @@ fn rmsnorm_whatever_the_threads() {
 }
 
 #[test]
+fn layernorm_whatever_the_threads() {
+    let (rows, width) = (1111, 65); // five tiles
+    let spec = layernorm::Spec { rows, width, eps: 1e-5 };
+    let n = rows * width;
+    let (x, w, b, dy) = (values(1, n), values(2, width), values(3, width), values(4, n));
+    assert_same_bits("layernorm", || {
+        let (mut y, mut kept) = (poisoned(n), layernorm::Kept::new());
+        layernorm::forward(&spec, &x, &w, &b, &mut y, &mut kept).unwrap();
+        let (mut dx, mut dw, mut db) = (poisoned(n), values(5, width), values(6, width));
+        layernorm::backward(&spec, &x, &w, &kept, &dy, &mut dx, &mut dw, &mut db, false).unwrap();
+        vec![y, kept.mean, kept.rstd, dx, dw, db]
+    });
+}
+
+#[test]
 fn element_wise_ops_whatever_the_threads() {
     let n = 70_001;
     let (a, b, dy) = (values(1, n), values(2, n), values(3, n));
@@ -45,6 +60,13 @@ fn element_wise_ops_whatever_the_threads() {
         swiglu::forward(&spec, &a, &b, &mut y).unwrap();
         swiglu::backward(&spec, &a, &b, &dy, &mut da, &mut db).unwrap();
         vec![y, da, db]
+    });
+    assert_same_bits("relu", || {
+        let (mut y, mut dx) = (a.clone(), dy.clone());
+        let spec = relu::Spec { len: n };
+        relu::forward(&spec, &mut y).unwrap();
+        relu::backward(&spec, &y, &mut dx).unwrap();
+        vec![y, dx]
     });
     assert_same_bits("dropout", || {
         let mut x = a.clone();

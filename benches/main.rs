@@ -19,6 +19,7 @@ mod codebook;
 mod harness;
 mod linear;
 mod recommend;
+mod sasrec;
 mod train;
 mod trie_softmax;
 
@@ -90,6 +91,7 @@ fn run(o: &Options) -> Result<(), String> {
         trie_softmax::cases(),
         recommend::cases(),
         train::cases(),
+        sasrec::cases(),
     ];
     let chosen: Vec<Case> = families
         .into_iter()

@@ -7,16 +7,17 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use trainer::Result;
+use trainer::data::Dataset;
 use trainer::data::world::{self, Oracle, WorldSpec};
-use trainer::data::{Dataset, Split};
-use trainer::evaluate::baselines::Ranked;
+use trainer::evaluate::baselines::{Ranked, Which, sasrec};
 use trainer::evaluate::report::{self, Report};
 use trainer::evaluate::{Evaluation, Plan, Query};
 use trainer::observe::Observer;
+use trainer::pipeline::{self, Evaluating};
 use trainer::recipe::Resolved;
 use trainer::record::Recorder;
 use trainer::record::run::{Example, Item};
-use trainer::{Result, pipeline};
 
 /// Flags of `demo`.
 #[derive(Debug, Args)]
@@ -30,6 +31,13 @@ pub struct Flags {
     /// Recipe (TOML) over the demo's own
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
+    /// Who stands beside the model, as in evaluate; without it all, and fast on data sets where SASRec would take
+    /// more than a minute or two
+    #[arg(long, value_name = "WHICH")]
+    baselines: Option<Which>,
+    /// Train N models, with the recipe's seed and those that follow it, and say how far their figures lie apart
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seeds: usize,
     /// Recipe keys, as train.epochs=20
     #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
@@ -57,6 +65,7 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
     given.insert(0, base);
     let mut recipe = Resolved::from_layers(&given, &flags.overrides)?.recipe;
     recipe.seed = context.seed(recipe.seed);
+    super::seeds::check(flags.seeds, recipe.seed)?;
     recipe.data = source.as_ref().map_or("built-in world".into(), |d| d.display().to_string());
     recipe.out = out.display().to_string();
     prepare(&out, &recipe)?;
@@ -84,12 +93,24 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
     recorder.finish()?;
     let (recommender, history) = trained.inspect_err(|_| tell_kept(&model, context))?;
 
-    let plan = Plan { batch: recipe.evaluate.batch, ..Plan::default() };
-    let settings = (recipe.evaluate.beam, &plan, recipe.seed, context.device);
+    let others = super::seeds::train_more(&data, &recipe, flags.seeds, &out, &mut stages, context)?;
+
+    let kept = out.join("baselines");
+    let settings = Evaluating {
+        plan: Plan { batch: recipe.evaluate.batch, ..Plan::default() },
+        device: context.device,
+        baselines: flags.baselines.unwrap_or_else(|| affordable(&data, observer)),
+        kept: Some(&kept),
+        ..Evaluating::new(recipe.evaluate.beam, recipe.seed)
+    };
     let evaluation = stages.run("evaluate", || {
         let mut best = oracle.as_ref().map(|o| best_possible(o, data.items.len()));
         let best = best.as_mut().map(|b| b as &mut dyn trainer::evaluate::Recommender);
-        pipeline::evaluate_model(&data, Split::Test, &recommender, settings, best, observer)
+        let mut e = pipeline::evaluate_model(&data, &recommender, &settings, best, observer)?;
+        if !others.is_empty() {
+            super::seeds::spread(&mut e, &data, &model, &others, &settings, context)?;
+        }
+        Ok::<_, trainer::Error>(e)
     })?;
 
     report::keep(&evaluation, &out)?;
@@ -109,6 +130,18 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
         json!(quality),
         json!(history),
     ))
+}
+
+/// Floating-point operations that SASRec's first training may be reckoned at for the demo to include it.
+const AFFORDABLE: u64 = 3_000_000_000_000;
+
+/// All baselines, or all but SASRec where its training would outlast the rest of the demo.
+fn affordable(data: &Dataset, observer: &dyn Observer) -> Which {
+    if sasrec::tune::least_flops(data) <= AFFORDABLE {
+        return Which::all();
+    }
+    observer.note("sasrec is left out: it would take minutes here; --baselines all has it trained");
+    Which::fast()
 }
 
 /// The world's own knowledge as a recommender: nobody can rank better on average.

@@ -2,10 +2,12 @@
 
 use super::{Answer, Context};
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use trainer::data::{Dataset, Split};
 use trainer::evaluate::Plan;
-use trainer::{Error, Result, pipeline};
+use trainer::evaluate::baselines::Which;
+use trainer::pipeline::{self, Evaluating};
+use trainer::{Error, Result};
 
 /// Flags of `evaluate`.
 #[derive(Debug, Args)]
@@ -35,6 +37,25 @@ pub struct Flags {
     /// Also write an HTML report to FILE; the run folder that the model lies in keeps the evaluation for it
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Who stands beside the model: all, fast (all that need no training), none, or names of popularity,
+    /// item_knn, skip_gram, last_item, sasrec with commas between
+    #[arg(long, default_value = "all", value_name = "WHICH")]
+    baselines: Which,
+    /// Where the trained SASRec is kept and looked for; MODEL's neighbour `baselines` unless given
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Write every list, a JSON line a row, for scripts/check-metrics
+    #[arg(long, value_name = "FILE")]
+    dump_lists: Option<PathBuf>,
+    /// Search without the trie too, and say which share of the 1, 10 and 50 best is in the catalogue
+    #[arg(long)]
+    unconstrained: bool,
+    /// Hold beams of 10, 20, 50 and 100 against the exact ranking, on N rows spread over the split
+    #[arg(long, value_name = "N")]
+    exact: Option<usize>,
+    /// Evaluate the models of other seeds beside MODEL too (`seed-N/model`, as sft --seeds leaves them)
+    #[arg(long)]
+    seeds: bool,
 }
 
 pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
@@ -53,11 +74,27 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
     trainer::recipe::within("--beam", beam, 1, 1 << 16)?;
     trainer::recipe::within("--batch", flags.batch, 1, 1 << 16)?;
     trainer::recipe::within("--limit", flags.limit.unwrap_or(1), 1, usize::MAX)?;
+    trainer::recipe::within("--exact", flags.exact.unwrap_or(1), 1, usize::MAX)?;
+    let others = if flags.seeds { super::seeds::beside(&flags.model)? } else { Vec::new() };
     let plan =
         Plan { batch: flags.batch, keep_seen: flags.seen.map(|s| s == "keep"), limit: flags.limit };
-    let settings = (beam, &plan, context.seed(0), context.device);
-    let evaluation =
-        pipeline::evaluate_model(&data, split, &recommender, settings, None, &context.progress)?;
+    let kept = flags.keep.unwrap_or_else(|| neighbour(&flags.model));
+    let settings = Evaluating {
+        split,
+        plan,
+        device: context.device,
+        baselines: flags.baselines,
+        kept: Some(&kept),
+        dump: flags.dump_lists.as_deref(),
+        unconstrained: flags.unconstrained,
+        exact: flags.exact.unwrap_or(0),
+        ..Evaluating::new(beam, context.seed(0))
+    };
+    let mut evaluation =
+        pipeline::evaluate_model(&data, &recommender, &settings, None, &context.progress)?;
+    if flags.seeds {
+        super::seeds::spread(&mut evaluation, &data, &flags.model, &others, &settings, context)?;
+    }
     if let Some(path) = &flags.report {
         super::report::of_evaluation(
             context,
@@ -69,4 +106,10 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
         )?;
     }
     Ok(Answer { text: evaluation.table(), json: evaluation.json() })
+}
+
+/// `baselines` beside a model's folder.
+fn neighbour(model: &Path) -> PathBuf {
+    let model = std::path::absolute(model).unwrap_or_else(|_| model.into());
+    model.parent().unwrap_or(&model).join("baselines")
 }

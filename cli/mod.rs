@@ -10,6 +10,7 @@ mod progress;
 mod quantize;
 mod recommend;
 mod report;
+mod seeds;
 mod sft;
 mod stages;
 mod validate;

@@ -22,6 +22,9 @@ pub struct Flags {
     /// Also write the HTML report of the run to FILE
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Train N models, with the recipe's seed and those that follow it; the others go to OUT/seed-N
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seeds: usize,
 }
 
 pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
@@ -31,6 +34,7 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
     }
     let mut recipe = resolved.recipe;
     recipe.seed = context.seed(recipe.seed);
+    super::seeds::check(flags.seeds, recipe.seed)?;
     for (key, value) in [("data", &recipe.data), ("out", &recipe.out)] {
         if value.is_empty() {
             return Err(Error::usage(
@@ -52,6 +56,7 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
         stages.run("sft", || pipeline::train(&data, &catalogue, &recipe, &model, &recorder));
     recorder.finish()?; // a full disk is told before the stop that it asked for
     let (recommender, history) = trained.inspect_err(|_| tell_kept(&model, context))?;
+    let others = super::seeds::train_more(&data, &recipe, flags.seeds, &out, &mut stages, context)?;
     let (_, facts) = describe(&data);
     let told = report::Told { recipe: &recipe, data: &data, facts: &facts, quality: &quality };
     report::record(context, told, &recommender, &history, &stages)?.write(&out)?;
@@ -73,7 +78,7 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
     );
     let json = json!({
         "model": model, "seed": recipe.seed, "parameters": parameters, "history": history, "quality": quality,
-        "stages": stages.0,
+        "stages": stages.0, "models_of_other_seeds": others,
     });
     Ok(Answer { text, json })
 }

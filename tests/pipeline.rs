@@ -1,5 +1,6 @@
 //! The whole road on a small world, and beam search against scoring every ID by hand.
 
+use engine::Recommender;
 use engine::decode::{Beam, BeamSearch};
 use engine::model::transformer::Packed;
 use engine::model::{Architecture, Config, Transformer, Weights, Workspace};
@@ -8,14 +9,13 @@ use engine::sid::{Codes, Trie};
 use engine::tensor::{DType, Tensor};
 use engine::testing::below;
 use engine::text::SidTokens;
-use engine::{Device, Recommender};
 use std::fs;
 use std::path::Path;
 use trainer::data::world::{WorldSpec, generate};
 use trainer::data::{Dataset, Split};
 use trainer::evaluate::{Evaluation, Plan};
 use trainer::observe::Silent;
-use trainer::pipeline;
+use trainer::pipeline::{self, Evaluating};
 use trainer::recipe::{Recipe, Resolved};
 use trainer::sft::History;
 
@@ -180,8 +180,8 @@ fn recipe() -> Recipe {
 
 fn evaluation(data: &Dataset, recommender: &Recommender, batch: usize) -> Evaluation {
     let plan = Plan { batch, ..Plan::default() };
-    let settings = (20, &plan, 3, Device::Cpu);
-    pipeline::evaluate_model(data, Split::Test, recommender, settings, None, &Silent).unwrap()
+    let settings = Evaluating { plan, unconstrained: true, exact: 9, ..Evaluating::new(20, 3) };
+    pipeline::evaluate_model(data, recommender, &settings, None, &Silent).unwrap()
 }
 
 fn road(data: &Dataset, threads: usize, out: &Path) -> Run {
@@ -244,6 +244,15 @@ fn the_whole_road_on_a_small_world() {
     let popularity = &e.baselines.iter().find(|b| b.entry.name == "popularity").unwrap().entry;
     let (ours, theirs) = (e.model.item.ndcg(10), popularity.item.ndcg(10));
     assert!(ours > 1.2 * theirs, "NDCG@10 {ours} of the model, {theirs} of popularity");
+
+    let exact = e.exact.as_ref().unwrap();
+    assert_eq!(exact.rows, 9);
+    assert!(exact.found.iter().all(|f| (0.0..=1.0).contains(&f.overlap)));
+    // 100 items: a beam of 100 drops nothing.
+    assert_eq!(
+        (exact.found[3].beams, exact.found[3].overlap, exact.found[3].top1),
+        (100, 1.0, 1.0)
+    );
 
     // Neither threads nor batches change a bit.
     let three = road(&data, 3, &at("three"));

@@ -9,5 +9,6 @@ mod model;
 mod relu;
 mod rmsnorm;
 mod rope;
+mod sasrec;
 mod swiglu;
 mod trie_softmax;

@@ -108,6 +108,18 @@ fn requests_that_cannot_be_answered() {
     refused(2, &["evaluate", model, data, "--batch", "0"], &["--batch", "is 0"]);
     refused(2, &["evaluate", model, data, "--limit", "0"], &["--limit", "is 0"]);
     refused(2, &["evaluate", model, data, "--seen", "maybe"], &["--seen", "keep, filter"]);
+    let ask = |flags: &[&'static str]| [&["evaluate", model, data, "--limit", "3"], flags].concat();
+    for which in ["", "knn", "popularity,", "all,fast"] {
+        refused(2, &ask(&["--baselines", which]), &["--baselines", "popularity, item_knn"]);
+    }
+    refused(2, &ask(&["--exact", "0"]), &["--exact", "is 0"]);
+    refused(2, &ask(&["--exact", "-1"]), &["-1"]);
+    refused(2, &ask(&["--seeds"]), &["--seeds", "no seed-N/model", "sft --seeds 3"]);
+    let fast = ["--baselines", "fast"];
+    refused(1, &ask(&[&fast[..], &["--dump-lists", "no/such/lists"]].concat()), &["no/such"]);
+    refused(2, &ask(&[&fast[..], &["--dump-lists", "/"]].concat()), &["--dump-lists"]);
+    // A folder that cannot hold the trained baseline is told, by name.
+    refused(1, &ask(&["--baselines", "sasrec", "--keep", "/dev/null/x"]), &["/dev/null/x"]);
     let other = tempfile::tempdir().unwrap();
     let spec = trainer::data::world::WorldSpec { items: 90, ..Default::default() };
     let spec = trainer::data::world::WorldSpec { users: 50, ..spec };
@@ -202,10 +214,36 @@ fn json_is_one_object() {
     let e = answered(&["evaluate", model, data, "--limit", "20", "--threads", "1"]);
     assert_eq!((&e["invalid"], &e["beam"]), (&0.into(), &10.into()));
     assert!(e["model"]["item"]["NDCG@10"].is_f64() && e["baselines"]["popularity"].is_object());
-    let keys = SMALL.iter().chain(&["train.epochs=2", "train.evaluate_every=1"]);
+    let sasrec = &e["baselines"]["sasrec"]["NDCG@10"];
+    assert!(sasrec.is_f64(), "{e}");
+    // Again: the trained baseline is reused, the lists are written, the further checks answer.
+    let lists = at("lists.jsonl");
+    let more = ["--dump-lists", &lists, "--unconstrained", "--exact", "3"];
+    let again = ["evaluate", model, data, "--limit", "20"];
+    let again = answered(&again.iter().chain(&more).copied().collect::<Vec<_>>());
+    assert_eq!(&again["baselines"]["sasrec"]["NDCG@10"], sasrec);
+    for key in ["popularity", "item_knn", "skip_gram", "last_item", "sasrec"] {
+        assert!(again["baselines"][key].is_object() && again["differences"][key].is_object());
+    }
+    for bucket in ["cold", "tail", "head", "short_history", "tokens_unseen", "prefix_unseen_1"] {
+        let bucket = &again["buckets"][bucket];
+        assert!(bucket["rows"].is_u64() && bucket["baselines"]["sasrec"].is_object());
+    }
+    assert!(again["unconstrained"]["shares"]["valid@50"].is_f64());
+    assert!(again["exact"]["beams"]["50"]["overlap@10"].is_f64());
+    assert_eq!(again["bootstrap"]["unit"], "people");
+    let lines = fs::read_to_string(&lists).unwrap();
+    assert_eq!(
+        lines.lines().count(),
+        6 * 21,
+        "20 rows and the figures, of the model and 5 baselines"
+    );
+    let keys = SMALL.iter().chain(&["train.epochs=2", "train.evaluate_every=1", "--seeds", "2"]);
     let run = ["demo", "--data", data, "--out", &at("demo")];
     let demo = answered(&run.iter().chain(keys).copied().collect::<Vec<_>>());
     assert!(demo["evaluation"]["model"]["item"]["HR@10"].is_f64(), "{demo}");
+    let seeds = &demo["evaluation"]["seeds"];
+    assert!(seeds["seeds"].as_array().unwrap().len() == 2 && seeds["sd"]["NDCG@10"].is_f64());
     assert!(Path::new(demo["report"].as_str().unwrap()).is_file());
     Recommender::open(Path::new(demo["model"].as_str().unwrap())).unwrap();
 

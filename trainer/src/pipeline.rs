@@ -4,17 +4,17 @@
 use crate::data::features;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
-use crate::evaluate::{self, Evaluation, Facts, Group, Plan, Query};
+pub use crate::evaluate::model::{Ranker, Settings as Evaluating, evaluate_model};
+use crate::evaluate::{self, Plan};
 use crate::observe::Observer;
 use crate::quantize::{self, Report, index_json};
 use crate::recipe::Recipe;
 use crate::sft::{self, History};
-use engine::decode::BeamSearch;
+use engine::Recommender;
 use engine::model::Transformer;
-use engine::recommender::{Serving, prompt};
+use engine::recommender::Serving;
 use engine::sid::Catalogue;
 use engine::text::SidTokens;
-use engine::{Device, Recommender};
 use serde_json::json;
 use std::path::Path;
 
@@ -128,138 +128,6 @@ pub fn train(
 /// `0` stands for all.
 fn limit(rows: usize) -> Option<usize> {
     (rows > 0).then_some(rows)
-}
-
-/// Evaluates `recommender` on `split` beside the baselines.
-///
-/// # Errors
-/// A catalogue that is not the data set's; what the evaluation ends with.
-pub fn evaluate_model(
-    data: &Dataset,
-    split: Split,
-    recommender: &Recommender,
-    settings: (usize, &Plan, u64, Device),
-    best: Option<&mut dyn evaluate::Recommender>,
-    observer: &dyn Observer,
-) -> Result<Evaluation> {
-    let (beam, plan, seed, device) = settings;
-    let catalogue = recommender.catalogue();
-    check_catalogue(data, catalogue)?;
-    let serving = recommender.serving();
-    let mut ranker =
-        Ranker::new(recommender.model(), catalogue, &serving.tokens, serving.max_history, beam);
-    observer.begin("evaluate", plan.limit.unwrap_or(data.rows(split).len()) as u64, "rows");
-    let facts = Facts { device: device.to_string(), seed, beam };
-    let mut progress = |done: usize, _: usize| {
-        observer.progress(done as u64, "");
-        if observer.stop() { Err(engine::Error::Interrupted.into()) } else { Ok(()) }
-    };
-    let evaluation =
-        evaluate::compare(data, split, plan, &facts, &mut ranker, best, &mut progress)?;
-    let item = &evaluation.model.item;
-    observer.end(&format!("NDCG@10 {:.4}, HR@10 {:.4}", item.ndcg(10), item.hr(10)));
-    Ok(evaluation)
-}
-
-/// Whether the model was trained on these items: same ids, same order.
-fn check_catalogue(data: &Dataset, catalogue: &Catalogue) -> Result<()> {
-    if data.items.len() != catalogue.len() {
-        return Err(Error::usage(
-            "model and data set",
-            format!(
-                "the model knows {} items, {} has {}: give the data it was trained on",
-                catalogue.len(),
-                data.name,
-                data.items.len()
-            ),
-        ));
-    }
-    match data.items.iter().enumerate().find(|(i, item)| item.id != catalogue.id(*i)) {
-        None => Ok(()),
-        Some((i, item)) => Err(Error::usage(
-            "model and data set",
-            format!(
-                "item {i} is {:?} to the model and {:?} in {}: give the data it was trained on",
-                catalogue.id(i),
-                item.id,
-                data.name
-            ),
-        )),
-    }
-}
-
-/// The model as the evaluator sees it: histories in, ranked groups of items out.
-pub struct Ranker<'a> {
-    model: &'a Transformer,
-    catalogue: &'a Catalogue,
-    tokens: &'a SidTokens,
-    max_history: usize,
-    beam: usize,
-}
-
-/// Beams are added in steps of this many where seen items will be taken out of the list.
-const WIDER: usize = 16;
-
-impl<'a> Ranker<'a> {
-    /// Ranks with `beam` beams, more where a query needs them.
-    pub fn new(
-        model: &'a Transformer,
-        catalogue: &'a Catalogue,
-        tokens: &'a SidTokens,
-        max_history: usize,
-        beam: usize,
-    ) -> Self {
-        Ranker { model, catalogue, tokens, max_history, beam }
-    }
-}
-
-impl evaluate::Recommender for Ranker<'_> {
-    fn name(&self) -> &str {
-        "model"
-    }
-
-    fn recommend(&mut self, queries: &[Query], k: usize, out: &mut Vec<Vec<Group>>) -> Result<()> {
-        let trie = self.catalogue.trie();
-        // The width is the query's own, so that no list depends on the batch that it came in.
-        let width = |q: &Query| self.beam.max((k + q.exclude.len()).next_multiple_of(WIDER));
-        let mut order: Vec<usize> = (0..queries.len()).collect();
-        order.sort_by_key(|&i| width(&queries[i]));
-        out.clear();
-        out.resize(queries.len(), Vec::new());
-        for same in order.chunk_by(|&a, &b| width(&queries[a]) == width(&queries[b])) {
-            let mut search = BeamSearch::new(
-                self.model,
-                trie,
-                self.tokens,
-                width(&queries[same[0]]),
-                engine::ops::trie_softmax::Normalise::Allowed,
-            )?;
-            let prompts: Vec<Vec<u32>> = same
-                .iter()
-                .map(|&i| {
-                    let history = &queries[i].history;
-                    let recent = &history[history.len().saturating_sub(self.max_history)..];
-                    prompt(self.tokens, self.catalogue.codes(), recent)
-                })
-                .collect();
-            for (&i, beams) in same.iter().zip(search.search(&prompts)?) {
-                let exclude = &queries[i].exclude;
-                out[i] = beams
-                    .iter()
-                    .map(|beam| Group {
-                        items: trie
-                            .items(beam.leaf)
-                            .iter()
-                            .copied()
-                            .filter(|item| exclude.binary_search(item).is_err())
-                            .collect(),
-                    })
-                    .filter(|group| !group.items.is_empty())
-                    .collect();
-            }
-        }
-        Ok(())
-    }
 }
 
 fn summary(report: &Report) -> String {

@@ -1,19 +1,64 @@
-//! Percentile bootstrap over rows (Efron 1979; paired as in Sakai 2006): how far a mean might lie off
-//! because these rows and not others were drawn. Seeded by Philox, so intervals repeat bit for bit.
-//! Rows of one person are drawn one by one; many rows a person make the intervals a little too narrow.
+//! Percentile bootstrap over people (Efron 1979; paired as in Sakai 2006; a person's rows are drawn together,
+//! Davison and Hinkley 1997, 3.8): how far a mean might lie off because these people and not others were
+//! drawn. Rows of one person are alike, so drawing rows one by one would make intervals too narrow. Seeded by
+//! Philox, so intervals repeat bit for bit.
 
 use engine::cpu::random::Stream;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::metrics::{FIGURES, NAMES, Placement, View, figures};
-use super::protocol::Scores;
+use super::protocol::{Query, Scores};
 use crate::error::{Error, Result};
 
 /// Resamples unless somebody asks for another number.
 pub const RESAMPLES: usize = 1000;
 /// Philox streams of the resamples begin here, clear of other uses of a run's seed.
 const STREAM: u64 = 0x626f_6f74_0000_0000;
+
+/// Whose row is whose: what is drawn together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct People {
+    /// Number of each row's person, from 0 in order of appearance.
+    of_row: Vec<u32>,
+    count: usize,
+}
+
+impl People {
+    /// The people behind queries, in the order in which they first appear.
+    pub fn of(queries: &[Query]) -> Self {
+        let mut number = std::collections::HashMap::new();
+        let of_row = queries
+            .iter()
+            .map(|q| {
+                let next = number.len() as u32;
+                *number.entry(q.user).or_insert(next)
+            })
+            .collect();
+        People { of_row, count: number.len() }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Each person's sum of every figure, and rows.
+    fn sums(&self, rows: &[[f64; FIGURES]]) -> Vec<([f64; FIGURES], f64)> {
+        let mut sums = vec![([0.0; FIGURES], 0.0); self.count];
+        for (row, &person) in rows.iter().zip(&self.of_row) {
+            let (sum, count) = &mut sums[person as usize];
+            sum.iter_mut().zip(row).for_each(|(s, r)| *s += r);
+            *count += 1.0;
+        }
+        sums
+    }
+}
 
 /// Where 95 % of the resampled means lie.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -41,20 +86,27 @@ pub struct Difference {
 /// Intervals of every figure's mean.
 ///
 /// # Errors
-/// No row, or no resample.
-pub fn intervals(scores: &Scores, view: View, seed: u64, resamples: usize) -> Result<Intervals> {
+/// No row, no resample, or people of other rows.
+pub fn intervals(
+    scores: &Scores,
+    people: &People,
+    view: View,
+    seed: u64,
+    resamples: usize,
+) -> Result<Intervals> {
     let rows: Vec<[f64; FIGURES]> = scores.rows.iter().map(|&row| figures(row, view)).collect();
-    let drawn = resample(&rows, seed, resamples)?;
+    let drawn = resample(&rows, people, seed, resamples)?;
     Ok(std::array::from_fn(|f| percentiles(&drawn, f)))
 }
 
 /// First minus second on the same rows, resampled in pairs, for every figure in the order of [`NAMES`].
 ///
 /// # Errors
-/// Scores over different numbers of rows, no row, or no resample.
+/// Scores over different numbers of rows, no row, no resample, or people of other rows.
 pub fn differences(
     first: &Scores,
     second: &Scores,
+    people: &People,
     view: View,
     seed: u64,
     resamples: usize,
@@ -76,43 +128,55 @@ pub fn differences(
         std::array::from_fn(|f| a[f] - b[f])
     };
     let rows: Vec<[f64; FIGURES]> = first.rows.iter().zip(&second.rows).map(pair).collect();
-    let drawn = resample(&rows, seed, resamples)?;
+    let drawn = resample(&rows, people, seed, resamples)?;
     Ok(std::array::from_fn(|f| {
         let mean = rows.iter().map(|row| row[f]).sum::<f64>() / rows.len() as f64;
         let below = drawn.iter().filter(|d| d[f] <= 0.0).count();
         let above = drawn.iter().filter(|d| d[f] >= 0.0).count();
-        // The observed rows count as one resample: a p-value of zero cannot be had from drawing.
+        // The observed people count as one resample: a p-value of zero cannot be had from drawing.
         let p = (2.0 * (below.min(above) + 1) as f64 / (drawn.len() + 1) as f64).min(1.0);
         Difference { mean, interval: percentiles(&drawn, f), p }
     }))
 }
 
-/// Means of `resamples` draws of as many rows with replacement. Each resample has its own stream and one
-/// order of summing, so threads change nothing. Memory: 104 bytes a row and a resample.
-fn resample(rows: &[[f64; FIGURES]], seed: u64, resamples: usize) -> Result<Vec<[f64; FIGURES]>> {
-    let n = rows.len();
+/// Means over the rows of `resamples` draws of as many people with replacement: Σ figures / Σ rows. Each
+/// resample has its own stream and one order of summing, so threads change nothing. Memory: 112 bytes a
+/// person and a resample.
+fn resample(
+    rows: &[[f64; FIGURES]],
+    people: &People,
+    seed: u64,
+    resamples: usize,
+) -> Result<Vec<[f64; FIGURES]>> {
+    if rows.len() != people.of_row.len() {
+        let (a, b) = (rows.len(), people.of_row.len());
+        return Err(Error::usage("bootstrap", format!("{a} rows, the people of {b}")));
+    }
+    let n = people.count;
     if n == 0 || resamples == 0 || n > u32::MAX as usize {
         return Err(Error::usage(
             "bootstrap",
-            format!("asked for {resamples} resamples of {n} rows; give at least one of each"),
+            format!("asked for {resamples} resamples of {n} people; give at least one of each"),
         ));
     }
+    let sums = people.sums(rows);
     let draw = |resample: usize| {
         let stream = Stream::new(seed, STREAM + resample as u64);
-        let mut sum = [0.0; FIGURES];
+        let (mut sum, mut count) = ([0.0; FIGURES], 0.0);
         let mut left = n;
         for block in 0.. {
             for bits in stream.block(block).into_iter().take(left) {
                 // Multiply-shift: uniform but for a bias below n / 2³².
-                let row = &rows[((u64::from(bits) * n as u64) >> 32) as usize];
-                sum.iter_mut().zip(row).for_each(|(s, r)| *s += r);
+                let (figures, rows) = &sums[((u64::from(bits) * n as u64) >> 32) as usize];
+                sum.iter_mut().zip(figures).for_each(|(s, f)| *s += f);
+                count += rows;
             }
             left = left.saturating_sub(4);
             if left == 0 {
                 break;
             }
         }
-        sum.map(|s| s / n as f64)
+        sum.map(|s| s / count)
     };
     Ok((0..resamples).into_par_iter().map(draw).collect())
 }
@@ -153,6 +217,11 @@ mod tests {
         }
     }
 
+    /// Every row a person of their own.
+    fn alone(s: &Scores) -> People {
+        People { of_row: (0..s.rows.len() as u32).collect(), count: s.rows.len() }
+    }
+
     fn on_threads<T: Send>(threads: usize, job: impl FnOnce() -> T + Send) -> T {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(job)
     }
@@ -161,7 +230,7 @@ mod tests {
     #[test]
     fn the_interval_of_coins_is_the_binomial_one() {
         let s = scores(|r| r % 4 == 0);
-        let got = intervals(&s, View::Item, 7, 4000).unwrap()[0];
+        let got = intervals(&s, &alone(&s), View::Item, 7, 4000).unwrap()[0];
         let half = 1.96 * (0.25f64 * 0.75 / 400.0).sqrt();
         assert!((got.low - (0.25 - half)).abs() < 0.005, "{got:?}, half {half}");
         assert!((got.high - (0.25 + half)).abs() < 0.005, "{got:?}, half {half}");
@@ -171,7 +240,7 @@ mod tests {
     fn the_same_bits_for_any_number_of_threads_and_others_for_another_seed() {
         let s = scores(|r| r % 7 == 0);
         let run = |threads, seed| {
-            on_threads(threads, || intervals(&s, View::Sid, seed, 200).unwrap())
+            on_threads(threads, || intervals(&s, &alone(&s), View::Sid, seed, 200).unwrap())
                 .map(|i| (i.low, i.high))
         };
         assert_eq!(run(1, 3), run(4, 3));
@@ -182,23 +251,54 @@ mod tests {
     fn differences_are_paired() {
         // The second hits where the first does and on three rows more: tiny, yet never reversed.
         let (a, b) = (scores(|r| r % 4 == 0 || r < 4), scores(|r| r % 4 == 0));
-        let d = differences(&a, &b, View::Item, 1, 1000).unwrap()[0];
+        let d = differences(&a, &b, &alone(&a), View::Item, 1, 1000).unwrap()[0];
         assert_eq!(d.mean, 3.0 / 400.0);
         assert!(d.interval.low >= 0.0 && d.p < 0.15, "{d:?}");
-        let back = differences(&b, &a, View::Item, 1, 1000).unwrap()[0];
+        let back = differences(&b, &a, &alone(&b), View::Item, 1, 1000).unwrap()[0];
         assert_eq!((back.mean, back.p), (-d.mean, d.p));
-        let same = differences(&a, &a, View::Item, 1, 1000).unwrap()[0];
+        let same = differences(&a, &a, &alone(&a), View::Item, 1, 1000).unwrap()[0];
         assert_eq!((same.mean, same.p), (0.0, 1.0));
         // As many hits on other rows: nothing to tell them apart.
         let c = scores(|r| r % 4 == 1 || r < 3);
-        assert!(differences(&a, &c, View::Item, 1, 1000).unwrap()[0].p > 0.3);
+        assert!(differences(&a, &c, &alone(&a), View::Item, 1, 1000).unwrap()[0].p > 0.3);
     }
 
     #[test]
     fn nothing_to_draw_from_is_refused() {
+        let full = scores(|_| true);
         let empty = Scores { rows: vec![], ..scores(|_| true) };
-        assert!(intervals(&empty, View::Item, 1, 10).is_err());
-        assert!(intervals(&scores(|_| true), View::Item, 1, 0).is_err());
-        assert!(differences(&scores(|_| true), &empty, View::Item, 1, 10).is_err());
+        assert!(intervals(&full, &alone(&empty), View::Item, 1, 10).is_err());
+        assert!(intervals(&empty, &alone(&empty), View::Item, 1, 10).is_err());
+        assert!(intervals(&full, &alone(&full), View::Item, 1, 0).is_err());
+        assert!(differences(&full, &empty, &alone(&full), View::Item, 1, 10).is_err());
+    }
+
+    /// People whose rows are all alike are worth one row each: 100 people of 4 equal rows have the interval of
+    /// 100 coins, twice as wide as that of 400.
+    #[test]
+    fn rows_of_one_person_are_drawn_together() {
+        let s = scores(|r| (r / 4) % 4 == 0);
+        let people = People { of_row: (0..400).map(|r| r / 4).collect(), count: 100 };
+        let got = intervals(&s, &people, View::Item, 7, 4000).unwrap()[0];
+        let half = 1.96 * (0.25f64 * 0.75 / 100.0).sqrt();
+        assert!((got.low - (0.25 - half)).abs() < 0.012, "{got:?}, half {half}");
+        assert!((got.high - (0.25 + half)).abs() < 0.012, "{got:?}, half {half}");
+        let rows = intervals(&s, &alone(&s), View::Item, 7, 4000).unwrap()[0];
+        assert!(got.high - got.low > 1.8 * (rows.high - rows.low));
+    }
+
+    /// Two people, three rows, by hand: the draws are (1, 1), (1, 2), (2, 1), (2, 2), so the mean over rows is
+    /// 1, 2/3 or 1/2 and never what single rows could give.
+    #[test]
+    fn means_are_over_rows_and_not_over_people() {
+        let query = |user| Query { user, position: 1, history: vec![], exclude: vec![], target: 0 };
+        let people = People::of(&[query(9), query(4), query(4)]);
+        assert_eq!((people.len(), &people.of_row[..]), (2, &[0, 1, 1][..]));
+        let rows = [[1.0; FIGURES], [0.0; FIGURES], [1.0; FIGURES]];
+        let drawn = resample(&rows, &people, 3, 200).unwrap();
+        let near = |x: f64, y: f64| (x - y).abs() < 1e-12;
+        let known = |x: f64| near(x, 1.0) || near(x, 2.0 / 3.0) || near(x, 0.5);
+        assert!(drawn.iter().all(|d| known(d[0])));
+        assert!([1.0, 2.0 / 3.0, 0.5].iter().all(|&y| drawn.iter().any(|d| near(d[0], y))));
     }
 }

@@ -3,12 +3,14 @@
 
 use std::path::PathBuf;
 
+use super::baselines::Which;
 use super::baselines::{Neighbours, NeighboursSpec, Pairs, Popularity, Ranked, Recency, tune};
 use super::metrics::{Metrics, View};
 use super::protocol::{Plan, Query, Recommender, Scores, evaluate};
-use super::{Facts, compare};
+use super::{Comparison, Facts, compare};
 use crate::data::world::{WorldSpec, generate};
 use crate::data::{Dataset, Split};
+use crate::observe::Silent;
 
 fn open(name: &str) -> Option<Dataset> {
     let root = std::env::var_os("SIDRA_DATA").map_or_else(
@@ -52,7 +54,7 @@ fn industrial() {
     for (name, spec, known) in [
         ("item_knn", NeighboursSpec::ITEM_KNN, (0.1427, 0.1029)), // computed twice elsewhere
         ("skip_gram", NeighboursSpec::SKIP_GRAM, (0.1430, 0.1020)),
-        ("last_next", NeighboursSpec::LAST_NEXT, (0.1257, 0.0969)),
+        ("last_item", NeighboursSpec::LAST_ITEM, (0.1257, 0.0969)),
     ] {
         let mut knn = neighbours(&data, spec);
         let scores = run(&data, &mut knn, true, 64);
@@ -109,9 +111,9 @@ fn the_worlds_oracle_is_ahead_of_the_baselines() {
         Ranked::new("oracle", items, |q: &Query| oracle.probabilities(q.user, q.position));
     let facts = Facts { device: "cpu".into(), seed: 7, beam: 0 };
     let mut model = Popularity::new(&world.dataset.train_counts());
-    let (plan, quiet) = (Plan::default(), &mut |_, _| Ok(()));
-    let e = compare(&world.dataset, Split::Test, &plan, &facts, &mut model, Some(&mut best), quiet);
-    let e = e.unwrap();
+    let how = Comparison { baselines: Which::fast(), ..Comparison::new(Split::Test, facts) };
+    let quiet = &mut |_, _| Ok(());
+    let e = compare(&world.dataset, how, &mut model, Some(&mut best), &Silent, quiet).unwrap();
     let best = e.best.as_ref().unwrap().item;
     for b in &e.baselines {
         let (name, item) = (&b.entry.name, &b.entry.item);

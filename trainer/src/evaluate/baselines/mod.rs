@@ -1,17 +1,21 @@
-//! Recommenders that learn nothing: popularity, decayed co-visitation (`neighbours`, tuned on validation by
-//! `tune`) and any scoring function over the whole catalogue, such as the built-in world's oracle.
-//! A claim that a model is good is worth what it is worth beside these.
+//! What a model has to beat: popularity, decayed co-visitation (`neighbours`, tuned on validation by `tune`),
+//! the best-known learnt ranker (`sasrec`), and any scoring function over the whole catalogue, such as the
+//! built-in world's oracle. A claim that a model is good is worth what it is worth beside these.
 
 pub mod neighbours;
+pub mod sasrec;
 pub mod tune;
 
 use std::cmp::Ordering;
 
 use rayon::prelude::*;
 
+use super::metrics::{Metrics, Placement, View};
 use super::protocol::{Group, Query, Recommender};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::observe::Observer;
+use std::path::Path;
 
 pub use neighbours::{Neighbours, NeighboursSpec, Pairs, Recency};
 pub use tune::{Tuned, tune};
@@ -113,28 +117,126 @@ fn best_first(items: &mut Vec<u32>, k: usize, order: impl Fn(&u32, &u32) -> Orde
     items.sort_unstable_by(&order);
 }
 
-/// The counting baselines of a data set, in the order of reports: popularity, item-kNN tuned on validation,
-/// skip-gram, last → next. With them what tuning found (nothing where there are no validation rows).
+/// Most frequent items of training.
+pub const POPULARITY: &str = "popularity";
+/// Decayed co-visitation, tuned on validation.
+pub const ITEM_KNN: &str = "item_knn";
+/// Pairs (item, later item) by 1/distance.
+pub const SKIP_GRAM: &str = "skip_gram";
+/// What most often came right after the last item.
+pub const LAST_ITEM: &str = "last_item";
+/// Self-attention with full cross-entropy.
+pub const SASREC: &str = "sasrec";
+/// All baselines by their stable names, in the order of reports.
+pub const ALL: [&str; 5] = [POPULARITY, ITEM_KNN, SKIP_GRAM, LAST_ITEM, SASREC];
+
+/// Validation rows that tuning looks at: more of them, evenly spread, would only take longer.
+pub const VALIDATION_ROWS: usize = 4000;
+
+/// Which baselines stand beside the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Which(Vec<&'static str>);
+
+impl Which {
+    /// All of them.
+    pub fn all() -> Self {
+        Which(ALL.to_vec())
+    }
+
+    /// Those that count and need no training.
+    pub fn fast() -> Self {
+        Which(ALL.iter().copied().filter(|&name| name != SASREC).collect())
+    }
+
+    /// Whether `name` is among them.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains(&name)
+    }
+}
+
+impl std::str::FromStr for Which {
+    type Err = String;
+
+    /// `all`, `fast`, `none`, or names of [`ALL`] with commas between.
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "all" => return Ok(Which::all()),
+            "fast" => return Ok(Which::fast()),
+            "none" => return Ok(Which(Vec::new())),
+            _ => {}
+        }
+        for name in text.split(',') {
+            if !ALL.contains(&name) {
+                return Err(format!(
+                    "{name:?} is no baseline; give all, fast, none or some of {} with commas between",
+                    ALL.join(", ")
+                ));
+            }
+        }
+        Ok(Which(ALL.into_iter().filter(|&name| text.split(',').any(|t| t == name)).collect()))
+    }
+}
+
+/// How the tuned baselines came to their settings; `None` where they do not take part.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Settings {
+    /// The item-kNN's.
+    pub item_knn: Option<Tuned>,
+    /// SASRec's.
+    pub sasrec: Option<sasrec::tune::Search>,
+}
+
+/// The baselines `which` of a data set, in the order of [`ALL`], with what tuning found. SASRec is read from
+/// `kept` where it lies there, else trained with `seed` and left there.
 ///
 /// # Errors
-/// A data set with events outside of its catalogue.
-pub fn counting(
+/// A data set with events outside of its catalogue; SASRec's training.
+pub fn make(
     data: &Dataset,
+    which: &Which,
     keep_seen: Option<bool>,
-) -> Result<(Vec<Box<dyn Recommender>>, Tuned)> {
+    seed: u64,
+    kept: Option<&Path>,
+    observer: &dyn Observer,
+) -> Result<(Vec<Box<dyn Recommender>>, Settings)> {
     let sequences = data.train_sequences();
     let items = data.items.len();
-    let tuned = tune(data, &sequences, keep_seen)?;
-    let mut all: Vec<Box<dyn Recommender>> = vec![Box::new(Popularity::new(&data.train_counts()))];
-    for (name, spec) in [
-        ("item_knn", tuned.spec),
-        ("skip_gram", NeighboursSpec::SKIP_GRAM),
-        ("last_next", NeighboursSpec::LAST_NEXT),
-    ] {
-        let pairs = Pairs::count(&sequences, items, spec.window)?;
-        all.push(Box::new(Neighbours::new(name, &pairs, spec)));
+    let mut all: Vec<Box<dyn Recommender>> = Vec::new();
+    let mut settings = Settings::default();
+    for &name in &which.0 {
+        let neighbours = match name {
+            POPULARITY => {
+                all.push(Box::new(Popularity::new(&data.train_counts())));
+                continue;
+            }
+            SASREC => {
+                let (search, network) =
+                    sasrec::store::open_or_tune(kept, data, keep_seen, seed, observer)?;
+                settings.sasrec = Some(search);
+                all.push(Box::new(network));
+                continue;
+            }
+            ITEM_KNN => {
+                let tuned = tune(data, &sequences, keep_seen)?;
+                settings.item_knn = Some(tuned);
+                tuned.spec
+            }
+            SKIP_GRAM => NeighboursSpec::SKIP_GRAM,
+            _ => NeighboursSpec::LAST_ITEM,
+        };
+        let pairs = Pairs::count(&sequences, items, neighbours.window)?;
+        all.push(Box::new(Neighbours::new(name, &pairs, neighbours)));
     }
-    Ok((all, tuned))
+    Ok((all, settings))
+}
+
+/// NDCG@10 of plain lists, one a row: what settings are chosen by.
+pub(crate) fn ndcg_of_lists(rows: &[Query], lists: &[Vec<u32>]) -> f64 {
+    let placed = rows.iter().zip(lists).map(|(row, list)| {
+        let rank = list.iter().position(|&item| item == row.target)? as u32;
+        Some(Placement { items_before: rank, groups_before: rank, group: 1 })
+    });
+    Metrics::of(placed, View::Item).ndcg(10)
 }
 
 #[cfg(test)]
@@ -167,5 +269,16 @@ mod tests {
         let mut short = Ranked::new("oracle", 6, |_: &Query| scores.clone());
         let error = short.recommend(&[query(&[])], 2, &mut Vec::new()).unwrap_err();
         assert!(error.to_string().contains("scored 5 items of 6"), "{error}");
+    }
+
+    #[test]
+    fn baselines_are_named_or_refused() {
+        let which = |text: &str| text.parse::<Which>();
+        assert_eq!(which("all"), Ok(Which::all()));
+        assert_eq!(which("sasrec,popularity").unwrap().0, [POPULARITY, SASREC]);
+        assert!(!which("fast").unwrap().has(SASREC) && which("none").unwrap().0.is_empty());
+        for text in ["", "knn", "sasrec,", "ALL", "popularity, sasrec"] {
+            assert!(which(text).unwrap_err().contains("is no baseline"), "{text}");
+        }
     }
 }

@@ -70,7 +70,7 @@ impl NeighboursSpec {
         history: 10,
     };
     /// What most often came right after the last item.
-    pub const LAST_NEXT: Self = NeighboursSpec { window: 1, history: 1, ..Self::SKIP_GRAM };
+    pub const LAST_ITEM: Self = NeighboursSpec { window: 1, history: 1, ..Self::SKIP_GRAM };
 }
 
 /// Which items training saw within a window, by item: both directions kept apart, so that b can be tuned.

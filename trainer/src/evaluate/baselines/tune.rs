@@ -1,14 +1,12 @@
 //! Chooses the item-kNN's setting on validation: one coordinate after another over a small grid, for as
 //! long as a pass still finds something better. Seconds; test rows are never looked at.
 
-use super::super::metrics::{Metrics, Placement, View};
 use super::super::protocol::{Plan, Query, queries};
 use super::neighbours::{Neighbours, NeighboursSpec, Pairs, Recency};
+use super::{VALIDATION_ROWS, ndcg_of_lists};
 use crate::data::{Dataset, Split};
 use crate::error::Result;
 
-/// Validation rows that tuning looks at: more of them, evenly spread, would only take longer.
-const ROWS: usize = 4000;
 /// Passes over all coordinates at most.
 const PASSES: usize = 3;
 
@@ -38,7 +36,7 @@ pub struct Tuned {
 /// # Errors
 /// Sequences with items that the data set lacks.
 pub fn tune(data: &Dataset, sequences: &[Vec<u32>], keep_seen: Option<bool>) -> Result<Tuned> {
-    let plan = Plan { keep_seen, limit: Some(ROWS), ..Plan::default() };
+    let plan = Plan { keep_seen, limit: Some(VALIDATION_ROWS), ..Plan::default() };
     let rows = queries(data, Split::Valid, &plan);
     if rows.is_empty() {
         return Ok(Tuned { spec: NeighboursSpec::ITEM_KNN, ndcg: 0.0, rows: 0, tried: 0 });
@@ -91,12 +89,7 @@ fn along(at: NeighboursSpec, coordinate: usize) -> Vec<NeighboursSpec> {
 }
 
 fn ndcg(knn: &Neighbours, rows: &[Query]) -> f64 {
-    let lists = knn.lists(rows, 10);
-    let placed = rows.iter().zip(&lists).map(|(row, list)| {
-        let rank = list.iter().position(|&item| item == row.target)? as u32;
-        Some(Placement { items_before: rank, groups_before: rank, group: 1 })
-    });
-    Metrics::of(placed, View::Item).ndcg(10)
+    ndcg_of_lists(rows, &knn.lists(rows, 10))
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
         let best = best.as_mut().map(|b| b as &mut dyn trainer::evaluate::Recommender);
         let mut e = pipeline::evaluate_model(&data, &recommender, &settings, best, observer)?;
         if !others.is_empty() {
-            super::seeds::spread(&mut e, &data, &model, &others, &settings, context)?;
+            super::seeds::spread(&mut e, &data, &model, &others, (&settings, None), context)?;
         }
         Ok::<_, trainer::Error>(e)
     })?;

@@ -93,7 +93,8 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
     let mut evaluation =
         pipeline::evaluate_model(&data, &recommender, &settings, None, &context.progress)?;
     if flags.seeds {
-        super::seeds::spread(&mut evaluation, &data, &flags.model, &others, &settings, context)?;
+        let how = (&settings, flags.quantize.as_deref());
+        super::seeds::spread(&mut evaluation, &data, &flags.model, &others, how, context)?;
     }
     if let Some(path) = &flags.report {
         super::report::of_evaluation(

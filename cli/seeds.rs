@@ -3,7 +3,6 @@
 
 use super::Context;
 use super::stages::Stages;
-use engine::Recommender;
 use engine::checkpoint::manifest::Manifest;
 use std::path::{Path, PathBuf};
 use trainer::data::Dataset;
@@ -87,7 +86,7 @@ pub fn spread(
     data: &Dataset,
     first: &Path,
     others: &[PathBuf],
-    settings: &Evaluating<'_>,
+    (settings, quantize): (&Evaluating<'_>, Option<&str>),
     context: &Context,
 ) -> Result<()> {
     let mut all = vec![(Manifest::read(first)?.seed, evaluation.clone())];
@@ -101,7 +100,7 @@ pub fn spread(
     };
     for path in others {
         let seed = Manifest::read(path)?.seed;
-        let model = Recommender::open(path)?;
+        let model = super::open(path, quantize)?;
         let e = pipeline::evaluate_model(data, &model, &settings, None, &context.progress)?;
         all.push((seed, e));
     }

@@ -18,6 +18,7 @@ mod attention;
 mod codebook;
 mod harness;
 mod linear;
+mod quantize;
 mod recommend;
 mod sasrec;
 mod train;
@@ -88,6 +89,7 @@ fn run(o: &Options) -> Result<(), String> {
         linear::cases(),
         attention::cases(),
         codebook::cases(),
+        quantize::cases(),
         trie_softmax::cases(),
         recommend::cases(),
         train::cases(),

@@ -292,3 +292,99 @@ fn the_whole_road_on_a_small_world() {
     assert_eq!(save(&rounded, "half", DType::Bf16), half);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4, "nothing temporary is left");
 }
+
+/// Every method and policy goes the whole road: IDs, a model trained on them, its folder read back,
+/// recommendations. A counter adds a level whose size is the largest group.
+#[test]
+fn every_method_of_semantic_ids_trains_a_model_that_recommends() {
+    let spec = WorldSpec { seed: 4, items: 150, users: 60, ..WorldSpec::default() };
+    let data = generate(&spec).unwrap().dataset;
+    let folder = tempfile::tempdir().unwrap();
+    for (method, policy, levels) in [
+        ("rq-kmeans", "counter", 3),
+        ("balanced", "matching", 2),
+        ("constrained", "none", 2),
+        ("rq-vae", "sinkhorn", 2),
+        ("rq-kmeans-plus", "counter", 3),
+    ] {
+        let keys = [
+            format!("quantize.method={method}"),
+            format!("quantize.collisions={policy}"),
+            "quantize.levels=2".into(),
+            "quantize.codewords=13".into(),
+            "quantize.vae.hidden=[24]".into(),
+            "quantize.vae.latent=8".into(),
+            "quantize.vae.epochs=12".into(),
+            "quantize.vae.evaluate_every=5".into(),
+            "model.hidden_size=16".into(),
+            "model.intermediate_size=32".into(),
+            "train.epochs=1".into(),
+            "train.evaluate_rows=20".into(),
+            "evaluate.beam=12".into(),
+        ];
+        let recipe = Resolved::read(None, &keys).unwrap().recipe;
+        let (catalogue, report) = pipeline::semantic_ids(&data, &recipe, &Silent).unwrap();
+        let case = format!("{method}, {policy}");
+        assert_eq!(catalogue.codes().levels(), levels, "{case}");
+        let before = report.separation.unwrap();
+        if policy == "counter" {
+            assert_eq!(report.unique, 150, "{case}");
+            assert_eq!(catalogue.codes().sizes()[2] as usize, before.largest_before, "{case}");
+            assert!(before.largest_before > 1, "{case}: nothing collides, so nothing is tested");
+        }
+        let out = folder.path().join(method);
+        let (trained, _) = pipeline::train(&data, &catalogue, &recipe, &out, &Silent).unwrap();
+        let opened = Recommender::open(&out).unwrap();
+        let history = [3, 5, 8];
+        let list = opened.recommend(&history, 5, None).unwrap();
+        assert_eq!(list.len(), 5, "{case}");
+        let again = trained.recommend(&history, 5, None).unwrap();
+        let ids = |list: &[engine::recommender::Recommendation]| -> Vec<String> {
+            list.iter().map(|r| r.id.clone()).collect()
+        };
+        assert_eq!(ids(&list), ids(&again), "{case}");
+    }
+}
+
+/// An autoencoder's IDs are the same bits whatever the number of threads, and better than at its start.
+#[test]
+fn an_autoencoder_learns_and_repeats() {
+    use trainer::quantize::{Method, QuantizeRecipe, learn_rows};
+    // Points on a curved sheet in 12 dimensions.
+    let flat = engine::testing::normal(5, 500 * 3, 1.0);
+    let mix = engine::testing::normal(6, 3 * 12, 0.7);
+    let x: Vec<f32> = flat
+        .chunks(3)
+        .flat_map(|p| (0..12).map(|j| (0..3).map(|i| p[i] * mix[i * 12 + j]).sum::<f32>().tanh()))
+        .collect();
+    for method in [Method::RqVae, Method::RqKmeansPlus] {
+        let learn = |epochs: usize, threads: usize| {
+            let mut recipe =
+                QuantizeRecipe { method, levels: 2, codewords: 16, ..QuantizeRecipe::default() };
+            recipe.vae.hidden = vec![48];
+            recipe.vae.latent = 6;
+            recipe.vae.epochs = epochs;
+            recipe.vae.evaluate_every = 10;
+            recipe.vae.select = trainer::quantize::rq_vae::Select::Loss;
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| learn_rows(&x, 12, &recipe, 7).unwrap())
+        };
+        let (short, long) = (learn(1, 2), learn(60, 1));
+        let left = |q: &trainer::quantize::Quantized| {
+            *q.report.unexplained.as_ref().unwrap().last().unwrap()
+        };
+        assert!(
+            left(&long) < 0.9 * left(&short),
+            "{method}: {} after {}",
+            left(&long),
+            left(&short)
+        );
+        let loss = long.report.trained.as_ref().unwrap().loss.clone();
+        assert!(loss[59] < loss[0], "{method}: {loss:?}");
+        let again = learn(60, 3);
+        let bits = |q: &trainer::quantize::Quantized| -> Vec<u32> {
+            q.codebooks.concat().iter().map(|v| v.to_bits()).collect()
+        };
+        assert!(bits(&long) == bits(&again) && long.codes == again.codes, "{method}");
+    }
+}

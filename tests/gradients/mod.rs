@@ -9,6 +9,7 @@ mod model;
 mod relu;
 mod rmsnorm;
 mod rope;
+mod rq_vae;
 mod sasrec;
 mod swiglu;
 mod trie_softmax;

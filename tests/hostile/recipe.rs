@@ -21,7 +21,21 @@ fn what_a_recipe_cannot_say() {
         ("seed = \"1\"", &["seed", "string", "integer is expected"]),
         ("seed = -1", &["seed", "-1", "negative"]),
         ("seed = 1.5", &["seed", "float", "integer is expected"]),
-        ("[quantize]\nunique = 1", &["quantize.unique", "boolean is expected"]),
+        ("[quantize]\nunique = true", &["quantize.unique", "quantize.collisions", "\"matching\""]),
+        ("[quantize]\nmethod = \"opq\"", &["quantize", "opq", "rq-kmeans", "rq-vae"]),
+        ("[quantize]\ncollisions = \"drop\"", &["drop", "matching", "counter"]),
+        ("[quantize]\nlevels = 8\ncollisions = \"counter\"", &["collisions", "levels = 7"]),
+        ("[quantize]\nmethod = \"balanced\"\ncodewords = 8192", &["codewords", "4096"]),
+        (
+            "[quantize]\nmethod = \"rq-vae\"\nnormalise_residuals = true",
+            &["quantize.normalise_residuals", "rq-vae"],
+        ),
+        ("[quantize.vae]\nhidden = [0]", &["quantize.vae.hidden", "1 to 16384"]),
+        ("[quantize.vae]\nhidden = 64", &["quantize.vae.hidden", "array is expected"]),
+        ("[quantize.vae]\nbatches = 1", &["nearest is quantize.vae.batch"]),
+        ("[quantize.vae]\nbeta = -1.0", &["quantize.vae.beta", "between 0"]),
+        ("[quantize.vae]\nsinkhorn = 1e-9", &["quantize.vae.sinkhorn", "between"]),
+        ("[quantize]\nsinkhorn_epsilon = 0.0", &["quantize.sinkhorn_epsilon", "between"]),
         ("[model]\nlayers = 2.0", &["model.layers", "integer is expected"]),
         ("[train]\nlr = [1.0]", &["train.lr", "array", "float is expected"]),
         ("seed = 99999999999999999999", &["run.toml", "line 1"]),
@@ -47,7 +61,7 @@ fn what_a_recipe_cannot_say() {
         ("[train]\nlr = 1e-300", &["train.lr", "between"]),
         ("[train]\nepochs = 0", &["train.epochs", "between 1 and"]),
         ("[train]\nobjective = \"rl\"", &["rl", "trie", "vocabulary"]),
-        ("[quantize]\nlevels = 9", &["quantize.levels", "1 to 8"]),
+        ("[quantize]\nlevels = 9", &["quantize.levels", "between 1 and 8"]),
         ("[evaluate]\nbeam = 0", &["evaluate.beam", "between 1 and 65536"]),
     ] {
         let told = match read(text.as_bytes(), &[]) {
@@ -70,7 +84,7 @@ fn what_the_command_line_cannot_say() {
         ("seed=99999999999999999999", &["seed", "integer is expected"]),
         ("seed=", &["seed", "integer is expected"]),
         ("train.lr=1e-3.5", &["train.lr", "float is expected"]),
-        ("quantize.unique=yes", &["quantize.unique", "boolean is expected"]),
+        ("quantize.method=5", &["quantize.method", "string is expected"]),
         ("TRAIN.LR=1", &["TRAIN.LR", "not a key"]),
     ] {
         let told = read(b"", &[text]).unwrap_err().to_string();

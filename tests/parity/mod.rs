@@ -14,5 +14,6 @@ mod reduce;
 mod relu;
 mod rmsnorm;
 mod rope;
+mod rq_vae;
 mod swiglu;
 mod trie_softmax;

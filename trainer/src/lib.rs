@@ -2,6 +2,7 @@
 //! What runs a model (operators, transformer, trie, beam search) lives in `engine`.
 
 pub mod backward;
+pub mod compare;
 pub mod data;
 pub mod error;
 pub mod evaluate;

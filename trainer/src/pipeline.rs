@@ -33,8 +33,9 @@ pub fn semantic_ids(
         observer.begin("features", 0, "");
         let features = features::learn(data, &recipe.features)?;
         observer.end(&format!("{} items × {} columns", data.items.len(), features.width));
-        observer.begin("quantize", 0, "");
-        let quantized = quantize::learn(&features, &recipe.quantize, recipe.seed)?;
+        let epochs = if recipe.quantize.autoencoder() { recipe.quantize.vae.epochs } else { 0 };
+        observer.begin("quantize", epochs as u64, "epochs");
+        let quantized = quantize::learn(&features, &recipe.quantize, recipe.seed, observer)?;
         observer.end(&summary(&quantized.report));
         (quantized.codes, quantized.report)
     } else {

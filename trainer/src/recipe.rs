@@ -259,7 +259,14 @@ fn fit(value: Value, default: &Value) -> std::result::Result<Value, String> {
     }
 }
 
+/// Keys that recipes had once, and what says the same now.
+const RENAMED: [(&str, &str); 1] =
+    [("quantize.unique", "quantize.collisions (true is \"matching\", false is \"none\")")];
+
 fn unknown<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> String {
+    if let Some((_, now)) = RENAMED.iter().find(|(old, _)| *old == key) {
+        return format!("is not a key of a recipe any more; give {now}");
+    }
     let last = |k: &str| k.rsplit('.').next().unwrap_or(k).to_string();
     let off = |k: &str| match abbreviates(&last(k), &last(key)) {
         true => 1, // learning_rate for lr
@@ -272,8 +279,9 @@ fn unknown<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> String {
         let sections: Vec<&str> = known.iter().filter_map(|k| Some(k.split_once('.')?.0)).collect();
         known.extend(sections);
     }
-    let nearest =
-        known.into_iter().min_by_key(|k| (distance(key, k).min(1 + off(k)), elsewhere(k)));
+    let nearest = known
+        .into_iter()
+        .min_by_key(|k| (distance(key, k).min(1 + off(k)), elsewhere(k), distance(key, k)));
     match nearest {
         Some(k) => {
             format!("is not a key of a recipe; the nearest is {k} (all keys: sidra sft --explain)")

@@ -1,7 +1,8 @@
 //! How good semantic IDs are: collisions in both of the field's definitions, use of every level,
 //! prefix fan-out, what the codes leave unexplained.
 
-use super::Separation;
+use super::rq_vae::Trained;
+use super::{Collisions, Method, Separation};
 use crate::error::Result;
 use engine::sid::{Codes, Trie};
 use serde::Serialize;
@@ -10,6 +11,8 @@ use std::fmt;
 /// Quality of a catalogue's IDs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
+    /// What learned the codebooks; absent for IDs from a file.
+    pub method: Option<Method>,
     /// Items N.
     pub items: usize,
     /// Distinct IDs.
@@ -24,8 +27,10 @@ pub struct Report {
     pub levels: Vec<LevelReport>,
     /// Share of the vectors' variance left after 1, 2, … levels; absent for IDs from a file.
     pub unexplained: Option<Vec<f64>>,
-    /// What made the IDs distinct; absent where nothing did.
+    /// What was done about collisions; absent for IDs from a file.
     pub separation: Option<Separation>,
+    /// How an autoencoder's training went.
+    pub trained: Option<Trained>,
 }
 
 /// Use of one level's codewords.
@@ -76,6 +81,7 @@ impl Report {
             })
             .collect();
         Ok(Report {
+            method: None,
             items: codes.len(),
             unique: trie.leaves(),
             collision_rate: 1.0 - trie.leaves() as f64 / n,
@@ -84,6 +90,7 @@ impl Report {
             levels,
             unexplained: None,
             separation: None,
+            trained: None,
         })
     }
 }
@@ -128,19 +135,42 @@ impl fmt::Display for Report {
                 left.map_or("–".into(), |&left| percent(left)),
             )?;
         }
-        if let Some(s) = self.separation {
-            write!(
+        if let Some(t) = &self.trained {
+            writeln!(
                 f,
-                "before matching {} distinct IDs, {} items in a group; {} items got another last \
-                 code in {} prefixes",
-                s.unique_before, s.colliding_before, s.moved, s.matched_prefixes
+                "autoencoder: epoch {} of {} kept, reconstruction {:.3e} an element, {} codewords revived",
+                t.kept, t.epochs, t.reconstruction, t.revived
             )?;
-            if s.overflowed > 0 {
-                write!(f, "; {} moved out of prefixes that were full", s.overflowed)?;
-            }
-            writeln!(f)?;
         }
-        Ok(())
+        match &self.separation {
+            Some(s) if s.policy != Collisions::None => write!(f, "{s}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Separation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "before {} {} distinct IDs, {} items in a group; ",
+            self.policy, self.unique_before, self.colliding_before
+        )?;
+        let (moved, prefixes, rounds) = (self.moved, self.matched_prefixes, self.rounds);
+        match self.policy {
+            Collisions::Matching => {
+                write!(f, "{moved} items got another last code in {prefixes} prefixes")?;
+            }
+            Collisions::Sinkhorn => {
+                write!(f, "{moved} items got another last code in {rounds} rounds")?;
+            }
+            Collisions::Counter => write!(f, "every item got one more code")?,
+            Collisions::None => write!(f, "they stay")?,
+        }
+        if self.overflowed > 0 {
+            write!(f, "; {} moved out of prefixes that were full", self.overflowed)?;
+        }
+        writeln!(f)
     }
 }
 

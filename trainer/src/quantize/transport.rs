@@ -128,7 +128,8 @@ impl Transport {
             self.distance[v] = if self.excess[v] > 0 { 0.0 } else { f64::INFINITY };
         }
         self.reached.clear();
-        for _ in 0..nodes {
+        let mut ends = self.excess.iter().filter(|&&e| e < 0).count();
+        while ends > 0 {
             let (mut a, mut here) = (nodes, f64::INFINITY);
             for (v, (&d, &closed)) in self.distance.iter().zip(&self.closed).enumerate() {
                 if d < here && !closed {
@@ -140,6 +141,7 @@ impl Transport {
             }
             self.closed[a] = true;
             self.reached.push(a);
+            ends -= usize::from(self.excess[a] < 0);
             let from = self.price[a];
             // A step costs nothing or more by reduced cost, so that closed nodes stay as they are.
             if a < k {

@@ -19,10 +19,10 @@ fn shapes() -> [Shape; 2] {
 fn network(shape: &Shape) -> Network {
     let mut network = Network::new(shape.clone(), 3);
     for (i, p) in network.params.iter_mut().enumerate() {
-        *p = Tensor::from_f32(&p.shape().to_vec(), normal(40 + i as u64, p.len(), 0.3));
+        *p = Tensor::from_f32(p.shape(), normal(40 + i as u64, p.len(), 0.3));
     }
     for g in &mut network.grads {
-        *g = Tensor::from_f32(&g.shape().to_vec(), poison(g.len()));
+        *g = Tensor::from_f32(g.shape(), poison(g.len()));
     }
     network
 }

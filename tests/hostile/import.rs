@@ -206,3 +206,16 @@ fn validate_of_nothing() {
     let report = validate(dir.path(), None, &Options::default(), 10);
     assert!(report.failed() && report.text(dir.path()).contains("no format that is known"));
 }
+
+#[test]
+fn a_damaged_table_names_its_row_group() {
+    let (dir, at) = folder(|_| {});
+    let path = dir.path().join("log.parquet");
+    let mut bytes = fs::read(at.join("interactions.parquet")).unwrap();
+    fs::write(&path, &bytes).unwrap();
+    assert_eq!(Dataset::open(&path).unwrap().users.len(), 1);
+    bytes[4..68].fill(0xff); // the first page's header and what follows it
+    fs::write(&path, bytes).unwrap();
+    let told = Dataset::open(&path).unwrap_err().to_string();
+    assert!(told.contains("log.parquet: row group 0: "), "{told}");
+}

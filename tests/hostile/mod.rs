@@ -1,11 +1,14 @@
 //! Bad input: one clear error each, nothing lost.
 
+mod bounds;
 mod checkpoint;
 mod cli;
 mod data;
 mod import;
+mod mutations;
 mod recipe;
 mod sid;
+mod targets;
 
 use std::fs;
 use std::path::{Path, PathBuf};

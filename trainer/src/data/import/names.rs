@@ -30,9 +30,13 @@ impl Names {
 
     /// The text of a number that was given.
     pub fn get(&self, n: u32) -> &str {
+        std::str::from_utf8(self.bytes_of(n)).expect("texts went in")
+    }
+
+    fn bytes_of(&self, n: u32) -> &[u8] {
         let n = n as usize;
         let from = if n == 0 { 0 } else { self.ends[n - 1] as usize };
-        std::str::from_utf8(&self.bytes[from..self.ends[n] as usize]).expect("texts went in")
+        &self.bytes[from..self.ends[n] as usize]
     }
 
     /// The number of a text, if it has one.
@@ -72,7 +76,7 @@ impl Names {
                 return Err((at, tag));
             }
             let n = (entry as u32) - 1;
-            if entry & !0xffff_ffff == tag && self.get(n) == text {
+            if entry & !0xffff_ffff == tag && self.bytes_of(n) == text.as_bytes() {
                 return Ok(n);
             }
             at = (at + 1) & mask;

@@ -42,12 +42,9 @@ fn child() {
     }
 }
 
-/// Files that would fill the memory of a reader that trusts them.
+/// Files that would fill the memory of a reader that trusts them. Rows that are sound are another matter:
+/// an event takes 24 bytes, however short its row and however well the rows are packed.
 fn large() -> Vec<(&'static str, Vec<u8>)> {
-    let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    bomb.write_all(b"user,item\n").unwrap();
-    let rows = "u,i\n".repeat(1 << 18);
-    (0..256).for_each(|_| bomb.write_all(rows.as_bytes()).unwrap());
     let mut quote = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     quote.write_all(b"user,item\n\"").unwrap();
     (0..256).for_each(|_| quote.write_all(&[b'x'; 1 << 20]).unwrap());
@@ -57,7 +54,6 @@ fn large() -> Vec<(&'static str, Vec<u8>)> {
     header.extend(b"{\"embeddings\":{}}");
     let deep = format!("{{\"user\": {}1", "[".repeat(1 << 20));
     vec![
-        ("csv_gz", bomb.finish().unwrap()),
         ("csv_gz", quote.finish().unwrap()),
         ("npy", npy),
         ("embeddings_safetensors", header.clone()),

@@ -1,6 +1,6 @@
 //! `sidra demo`: the whole road, on the built-in world or on a data set, with one report at its end.
 
-use super::sft::{prepare, tell_kept};
+use super::sft::tell_kept;
 use super::stages::{Stages, describe};
 use super::{Answer, Context};
 use clap::Args;
@@ -18,6 +18,7 @@ use trainer::pipeline::{self, Evaluating};
 use trainer::recipe::Resolved;
 use trainer::record::Recorder;
 use trainer::record::run::{Example, Item};
+use trainer::sft::RunFolder;
 
 /// Flags of `demo`.
 #[derive(Debug, Args)]
@@ -38,6 +39,10 @@ pub struct Flags {
     /// Train N models, with the recipe's seed and those that follow it, and say how far their figures lie apart
     #[arg(long, value_name = "N", default_value_t = 1)]
     seeds: usize,
+    /// Start anew where an unfinished run would go on; the model that it kept stays until a better one
+    /// is there
+    #[arg(long)]
+    fresh: bool,
     /// Recipe keys, as train.epochs=20
     #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
@@ -68,7 +73,7 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
     super::seeds::check(flags.seeds, recipe.seed)?;
     recipe.data = source.as_ref().map_or("built-in world".into(), |d| d.display().to_string());
     recipe.out = out.display().to_string();
-    prepare(&out, &recipe)?;
+    let run = RunFolder::open(&out)?;
 
     let observer = &context.progress;
     let mut stages = Stages::default();
@@ -79,6 +84,7 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
     })?;
     let (described, facts) = describe(&data);
     observer.note(&described);
+    run.begin(&recipe, &data.digest(), flags.fresh, observer)?;
     context.check_stop()?;
 
     let (catalogue, quality) =
@@ -86,14 +92,22 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
     observer.note(&quality.to_string());
     context.check_stop()?;
 
-    let model = out.join("model");
+    let model = run.model();
     let recorder = Recorder::new(&out, observer);
     let trained =
-        stages.run("sft", || pipeline::train(&data, &catalogue, &recipe, &model, &recorder));
+        stages.run("sft", || pipeline::train_in(&data, &catalogue, &recipe, &run, &recorder));
     recorder.finish()?;
-    let (recommender, history) = trained.inspect_err(|_| tell_kept(&model, context))?;
+    let (recommender, history) = trained.inspect_err(|_| tell_kept(&run, context))?;
 
-    let others = super::seeds::train_more(&data, &recipe, flags.seeds, &out, &mut stages, context)?;
+    let more = super::seeds::train_more(
+        &data,
+        &recipe,
+        (flags.seeds, flags.fresh),
+        &out,
+        &mut stages,
+        context,
+    )?;
+    let others: Vec<PathBuf> = more.iter().map(RunFolder::model).collect();
 
     let kept = out.join("baselines");
     let settings = Evaluating {
@@ -116,13 +130,16 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
     report::keep(&evaluation, &out)?;
     let told =
         super::report::Told { recipe: &recipe, data: &data, facts: &facts, quality: &quality };
-    let run = super::report::record(context, told, &recommender, &history, &stages)?;
-    run.write(&out)?;
+    let record = super::report::record(context, told, &recommender, &history, &stages)?;
+    record.write(&out)?;
     let page = out.join(report::FILE);
     Report::open(&out)?.write(&page)?;
+    for run in more.into_iter().chain([run]) {
+        run.finish()?;
+    }
     Ok(answer(
         &evaluation,
-        &run.examples,
+        &record.examples,
         &stages,
         &model,
         &page,

@@ -1,4 +1,5 @@
-//! Bars on a terminal, plain lines where standard error is piped; Ctrl-C as a request to stop.
+//! Bars on a terminal, plain lines where standard error is piped; Ctrl-C and SIGTERM as a request to
+//! stop.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -34,7 +35,7 @@ struct Stage {
 }
 
 impl Progress {
-    /// Listens for Ctrl-C: the first asks the run to stop where nothing is lost, the second ends
+    /// Listens for Ctrl-C and SIGTERM: the first asks the run to stop where nothing is lost, the second ends
     /// the process.
     pub fn new() -> Result<Progress> {
         let stop = Arc::new(AtomicBool::new(false));

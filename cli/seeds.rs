@@ -11,6 +11,7 @@ use trainer::evaluate::{Evaluation, Seeds};
 use trainer::pipeline::{self, Evaluating};
 use trainer::recipe::Recipe;
 use trainer::record::Recorder;
+use trainer::sft::RunFolder;
 use trainer::{Error, Result};
 
 /// Models of one recipe at most.
@@ -25,33 +26,34 @@ pub fn check(count: usize, first: u64) -> Result<()> {
     }
 }
 
-/// Trains `count` − 1 more models, semantic IDs and all, with the seeds that follow the recipe's.
+/// Trains `count` − 1 more models, semantic IDs and all, with the seeds that follow the recipe's. The
+/// runs are left unfinished, so that a command that is killed later trains none of them again.
 pub fn train_more(
     data: &Dataset,
     recipe: &Recipe,
-    count: usize,
+    (count, fresh): (usize, bool),
     out: &Path,
     stages: &mut Stages,
     context: &Context,
-) -> Result<Vec<PathBuf>> {
-    let mut models = Vec::new();
+) -> Result<Vec<RunFolder>> {
+    let mut runs = Vec::new();
     for seed in (recipe.seed + 1..).take(count.saturating_sub(1)) {
         let out = out.join(format!("seed-{seed}"));
         let recipe = Recipe { seed, out: out.display().to_string(), ..recipe.clone() };
-        super::sft::prepare(&out, &recipe)?;
         let observer = &context.progress;
-        let model = out.join("model");
+        let run = RunFolder::open(&out)?;
+        run.begin(&recipe, &data.digest(), fresh, observer)?;
         let recorder = Recorder::new(&out, observer);
         let trained = stages.run(&format!("seed {seed}"), || {
             let (catalogue, _) = pipeline::semantic_ids(data, &recipe, observer)?;
             context.check_stop()?;
-            pipeline::train(data, &catalogue, &recipe, &model, &recorder)
+            pipeline::train_in(data, &catalogue, &recipe, &run, &recorder)
         });
         recorder.finish()?;
-        trained.inspect_err(|_| super::sft::tell_kept(&model, context))?;
-        models.push(model);
+        trained.inspect_err(|_| super::sft::tell_kept(&run, context))?;
+        runs.push(run);
     }
-    Ok(models)
+    Ok(runs)
 }
 
 /// The models of other seeds beside `model`, by their folders' names.

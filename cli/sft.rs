@@ -4,14 +4,13 @@ use super::report;
 use super::stages::{RecipeFlags, Stages, describe, explained};
 use super::{Answer, Context};
 use clap::Args;
-use engine::checkpoint::atomic;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use trainer::data::Dataset;
 use trainer::evaluate::Report;
 use trainer::pipeline;
-use trainer::recipe::Recipe;
 use trainer::record::Recorder;
+use trainer::sft::RunFolder;
 use trainer::{Error, Result};
 
 /// Flags of `sft`.
@@ -25,6 +24,10 @@ pub struct Flags {
     /// Train N models, with the recipe's seed and those that follow it; the others go to OUT/seed-N
     #[arg(long, value_name = "N", default_value_t = 1)]
     seeds: usize,
+    /// Start anew where an unfinished run would go on; the model that it kept stays until a better one
+    /// is there
+    #[arg(long)]
+    fresh: bool,
 }
 
 pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
@@ -44,26 +47,37 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
         }
     }
     let data = Dataset::open(Path::new(&recipe.data))?;
-    let out = PathBuf::from(&recipe.out);
-    prepare(&out, &recipe)?;
+    let run = RunFolder::open(Path::new(&recipe.out))?;
+    run.begin(&recipe, &data.digest(), flags.fresh, &context.progress)?;
     let mut stages = Stages::default();
     let (catalogue, quality) =
         stages.run("semantic IDs", || pipeline::semantic_ids(&data, &recipe, &context.progress))?;
     context.check_stop()?;
-    let model = out.join("model");
-    let recorder = Recorder::new(&out, &context.progress);
+    let model = run.model();
+    let recorder = Recorder::new(run.root(), &context.progress);
     let trained =
-        stages.run("sft", || pipeline::train(&data, &catalogue, &recipe, &model, &recorder));
+        stages.run("sft", || pipeline::train_in(&data, &catalogue, &recipe, &run, &recorder));
     recorder.finish()?; // a full disk is told before the stop that it asked for
-    let (recommender, history) = trained.inspect_err(|_| tell_kept(&model, context))?;
-    let others = super::seeds::train_more(&data, &recipe, flags.seeds, &out, &mut stages, context)?;
+    let (recommender, history) = trained.inspect_err(|_| tell_kept(&run, context))?;
+    let more = super::seeds::train_more(
+        &data,
+        &recipe,
+        (flags.seeds, flags.fresh),
+        run.root(),
+        &mut stages,
+        context,
+    )?;
+    let others: Vec<PathBuf> = more.iter().map(RunFolder::model).collect();
     let (_, facts) = describe(&data);
     let told = report::Told { recipe: &recipe, data: &data, facts: &facts, quality: &quality };
-    report::record(context, told, &recommender, &history, &stages)?.write(&out)?;
+    report::record(context, told, &recommender, &history, &stages)?.write(run.root())?;
     // What an earlier run in this folder came to is no longer true.
-    report::forget_evaluation(&out)?;
+    report::forget_evaluation(run.root())?;
     if let Some(path) = &flags.report {
-        Report::open(&out)?.write(path)?;
+        Report::open(run.root())?.write(path)?;
+    }
+    for run in more.into_iter().chain([run]) {
+        run.finish()?;
     }
     let parameters = recommender.model().config.parameters();
     let text = format!(
@@ -83,17 +97,16 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
     Ok(Answer { text, json })
 }
 
-/// Makes the run folder and leaves the resolved recipe in it.
-pub fn prepare(out: &Path, recipe: &Recipe) -> Result<()> {
-    std::fs::create_dir_all(out).map_err(Error::io(out))?;
-    atomic::write(&out.join("recipe.toml"), recipe.to_toml().as_bytes())?;
-    Ok(())
-}
-
-/// After an error or Ctrl-C: what is left to use.
-pub fn tell_kept(model: &Path, context: &Context) {
+/// After an error or Ctrl-C: what is left to use, and how to go on.
+pub fn tell_kept(run: &RunFolder, context: &Context) {
     use trainer::observe::Observer;
+    let model = run.model();
     if model.join(engine::checkpoint::manifest::FILE).is_file() {
         context.progress.note(&format!("the last whole model stays in {}", model.display()));
+    }
+    if let Some(step) = run.newest_step() {
+        context.progress.note(&format!(
+            "the run stands at step {step}; the same command goes on from there, --fresh starts anew"
+        ));
     }
 }

@@ -1,7 +1,8 @@
 //! A model folder opened for use: histories of items in, ranked items out. What `main.rs recommend`,
 //! the evaluator and an embedding service stand on.
 
-use crate::checkpoint::manifest::{FORMAT, Manifest};
+use crate::checkpoint::manifest::{self, FORMAT, Manifest};
+use crate::checkpoint::{atomic, files};
 use crate::decode::BeamSearch;
 use crate::error::{Error, Result};
 use crate::model::{Transformer, folder};
@@ -108,17 +109,10 @@ impl Recommender {
     /// # Errors
     /// The first thing that is missing, damaged or contradictory, named with its file.
     pub fn open_quantized(path: &Path, quantize: Quantize) -> Result<Recommender> {
-        let old = crate::checkpoint::atomic::sibling(path, "old");
-        if !path.exists() && old.is_dir() {
-            return Err(Error::format(
-                path,
-                "folder",
-                format!(
-                    "is missing: a run was killed while it replaced it; the model before is whole, rename {} back",
-                    old.display()
-                ),
-            ));
-        }
+        // Where names cannot be swapped, a run that was killed between two renames leaves the model
+        // under this name, whole; the next run puts it back.
+        let old = atomic::sibling(path, "old");
+        let path = if !path.exists() && old.is_dir() { &old } else { path };
         if !path.is_dir() {
             return Err(Error::format(
                 path,
@@ -127,7 +121,7 @@ impl Recommender {
             ));
         }
         let manifest = Manifest::read(path)?;
-        let file = path.join(crate::checkpoint::manifest::FILE);
+        let file = path.join(manifest::FILE);
         let serving: Serving = serde_json::from_value(manifest.serving)
             .map_err(|e| Error::format(&file, "key serving", format!("{e}; train again")))?;
         let model = folder::open(path)?;
@@ -152,8 +146,8 @@ impl Recommender {
     /// manifest last of all files, weights in `dtype`. What stood there before stays until the new one is whole.
     ///
     /// # Errors
-    /// [`Error::Io`] naming the file; the old folder is in place then. A folder that is not a model
-    /// of ours is never replaced.
+    /// [`Error::Io`] naming the file; a whole folder is in place then, if there was one. Weights that
+    /// are not finite are not saved. A folder that is not a model of ours is never replaced.
     pub fn save(
         &self,
         path: &Path,
@@ -162,7 +156,6 @@ impl Recommender {
         recipe: serde_json::Value,
         data: serde_json::Value,
     ) -> Result<()> {
-        use crate::checkpoint::{atomic, manifest};
         if path.exists() && !path.join(manifest::FILE).is_file() && !is_empty_folder(path) {
             return Err(Error::format(
                 path,
@@ -170,12 +163,23 @@ impl Recommender {
                 "exists and is not a model of sidra; give another name",
             ));
         }
-        let fresh = atomic::sibling(path, "new");
-        if fresh.exists() {
-            std::fs::remove_dir_all(&fresh).map_err(Error::io(&fresh))?;
-        }
-        std::fs::create_dir_all(&fresh).map_err(Error::io(&fresh))?;
-        folder::save(&self.model, &fresh, dtype)?;
+        let fresh = atomic::begin_folder(path)?;
+        let filled = self.fill(&fresh, dtype, seed, recipe, data);
+        filled.and_then(|()| atomic::replace_folder(&fresh, path)).inspect_err(|_| {
+            let _ = files::remove_all(&fresh); // the first error is the one to tell
+        })
+    }
+
+    /// Every file of a model folder, the manifest last.
+    fn fill(
+        &self,
+        fresh: &Path,
+        dtype: DType,
+        seed: u64,
+        recipe: serde_json::Value,
+        data: serde_json::Value,
+    ) -> Result<()> {
+        folder::save(&self.model, fresh, dtype)?;
         self.catalogue.save(&fresh.join(CATALOGUE))?;
         let json = |name: &str, value: &serde_json::Value| {
             let text = serde_json::to_string_pretty(value).expect("plain JSON");
@@ -208,8 +212,7 @@ impl Recommender {
             serving: serde_json::to_value(&self.serving).expect("plain JSON"),
             files: Default::default(),
         };
-        manifest.write(&fresh)?;
-        atomic::replace_folder(&fresh, path)
+        manifest.write(fresh)
     }
 
     /// The model.

@@ -296,7 +296,8 @@ impl LongRun {
         let _ = fs::remove_file(out.join("recipe.toml")); // the sign that the run has begun
         let (from, to) =
             (format!("data={}", fixture().data.display()), format!("out={}", out.display()));
-        let long = ["sft", &from, &to, "train.epochs=900000", "--json", "--threads", "1"];
+        let long =
+            ["sft", &from, &to, "train.epochs=900000", "--json", "--threads", "1", "--fresh"];
         let child = sidra(&[&long, &SMALL[..], keys].concat())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -314,9 +315,9 @@ impl LongRun {
         }
     }
 
-    /// Ctrl-C; the run must end by itself with code 1, an error, and one object.
-    fn interrupt(self) {
-        let kill = format!("kill -INT {}", self.child.id());
+    /// Ctrl-C (INT) or TERM; the run must end by itself with code 1, an error, and one object.
+    fn interrupt(self, signal: &str) {
+        let kill = format!("kill -{signal} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
         let (code, answer, said) = outcome(self.child.wait_with_output().unwrap(), &["sft"]);
         assert_eq!(code, 1, "{said}");
@@ -339,7 +340,7 @@ fn ctrl_c_leaves_a_whole_model_or_none() {
     let mut run = LongRun::start(&out, &[]);
     run.wait_for("recipe.toml");
     std::thread::sleep(Duration::from_millis(300));
-    run.interrupt();
+    run.interrupt("INT");
     assert!(!out.join("model").exists());
     assert_eq!(hidden(&out), [""; 0]);
 
@@ -347,7 +348,7 @@ fn ctrl_c_leaves_a_whole_model_or_none() {
     let out = dir.path().join("late");
     let mut run = LongRun::start(&out, &["train.evaluate_every=1", "train.evaluate_rows=20"]);
     run.wait_for("model/sidra.json");
-    run.interrupt();
+    run.interrupt("TERM");
     for pause in [0, 150] {
         Recommender::open(&out.join("model")).unwrap();
         assert_eq!(hidden(&out), [""; 0]);
@@ -355,7 +356,7 @@ fn ctrl_c_leaves_a_whole_model_or_none() {
         let mut run = LongRun::start(&out, &[]); // keeps nothing before its last epoch
         run.wait_for("recipe.toml");
         std::thread::sleep(Duration::from_millis(pause));
-        run.interrupt();
+        run.interrupt("INT");
         assert_eq!(
             fs::read(out.join("model/sidra.json")).unwrap(),
             before,
@@ -374,15 +375,13 @@ fn a_killed_run_loses_nothing_and_the_next_one_cleans_up() {
         std::thread::sleep(Duration::from_millis(pause));
         run.child.kill().unwrap();
         run.child.wait().unwrap();
-        let (model, old) = (out.join("model"), out.join(".model.old"));
-        let whole = if model.exists() { &model } else { &old }; // between two renames
-        Recommender::open(whole).unwrap();
+        Recommender::open(&out.join("model")).unwrap();
     }
     let _ = fs::create_dir(out.join(".model.new")); // as a kill in the middle of a save leaves it
     fs::write(out.join(".model.new/config.json"), "half").unwrap();
     let (from, to) =
         (format!("data={}", fixture().data.display()), format!("out={}", out.display()));
-    answered(&[&["sft", &from, &to, "train.epochs=1"], &SMALL[..]].concat());
+    answered(&[&["sft", &from, &to, "train.epochs=1", "--fresh"], &SMALL[..]].concat());
     Recommender::open(&out.join("model")).unwrap();
     assert_eq!(hidden(&out), [""; 0], "what the killed ones left is gone");
 }

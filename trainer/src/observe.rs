@@ -52,6 +52,11 @@ pub trait Observer: Sync {
     fn resumed(&self, _step: u64, _epochs: u64) {}
     /// A step or an epoch of training is over.
     fn trained(&self, _training: &Training) {}
+    /// Whether something that it was told could not be kept: no checkpoint is written behind that, so that
+    /// the next start tells it again.
+    fn broken(&self) -> bool {
+        false
+    }
     /// Asked often: whether the run should stop as soon as nothing is lost.
     fn stop(&self) -> bool {
         false

@@ -9,13 +9,15 @@ use crate::evaluate::{self, Plan};
 use crate::observe::Observer;
 use crate::quantize::{self, Report, index_json};
 use crate::recipe::Recipe;
-use crate::sft::{self, History};
+use crate::sft::{self, Checkpoints, History, Hooks, Identity, Position, RunFolder};
 use engine::Recommender;
+use engine::checkpoint::manifest::Manifest;
 use engine::model::Transformer;
 use engine::recommender::Serving;
 use engine::sid::Catalogue;
 use engine::text::SidTokens;
 use serde_json::json;
+use std::cell::RefCell;
 use std::path::Path;
 
 /// Learns semantic IDs for the items of `data`, or reads them from `recipe.index`.
@@ -60,6 +62,34 @@ pub fn train(
     out: &Path,
     observer: &dyn Observer,
 ) -> Result<(Recommender, History)> {
+    train_to(data, catalogue, recipe, out, None, observer)
+}
+
+/// As [`train`], in a run folder: checkpoints are written as the recipe says, and a run that they show
+/// unfinished goes on from the newest good one, to the same bits. They stay until [`RunFolder::finish`].
+///
+/// # Errors
+/// As [`train`]; checkpoints of another run, or of which none is whole; a kept model that is gone.
+pub fn train_in(
+    data: &Dataset,
+    catalogue: &Catalogue,
+    recipe: &Recipe,
+    run: &RunFolder,
+    observer: &dyn Observer,
+) -> Result<(Recommender, History)> {
+    let identity = Identity::new(recipe, &data.digest(), catalogue.codes());
+    let mut checkpoints = Checkpoints::new(run.root(), identity, &recipe.train);
+    train_to(data, catalogue, recipe, &run.model(), Some(&mut checkpoints), observer)
+}
+
+fn train_to(
+    data: &Dataset,
+    catalogue: &Catalogue,
+    recipe: &Recipe,
+    out: &Path,
+    checkpoints: Option<&mut Checkpoints>,
+    observer: &dyn Observer,
+) -> Result<(Recommender, History)> {
     let tokens = SidTokens::from_scratch(catalogue.codes().sizes());
     let least = tokens.levels() * (data.max_history + 1);
     if recipe.model.context < least {
@@ -79,9 +109,9 @@ pub fn train(
     };
     let about = json!({"name": data.name, "source": data.source, "blake3": data.digest()});
     let resolved = serde_json::to_value(recipe).expect("a recipe is plain data");
-    let mut best: Option<Recommender> = None;
+    let best: RefCell<Option<Recommender>> = RefCell::new(None);
     let mut keep = |model: &Transformer| -> Result<()> {
-        best = None; // one copy of the weights at a time beside the ones that are trained
+        best.replace(None); // one copy of the weights at a time beside the ones that are trained
         let recommender = Recommender::new(model.clone(), catalogue.clone(), serving.clone())?;
         recommender.save(
             out,
@@ -92,7 +122,11 @@ pub fn train(
         )?;
         drop(recommender);
         // What is used from here on is what was stored: bf16 rounds.
-        best = Some(Recommender::open(out)?);
+        best.replace(Some(Recommender::open(out)?));
+        Ok(())
+    };
+    let mut kept = |at: &Position| -> Result<()> {
+        best.replace(Some(kept_model(out, recipe, &data.digest(), at)?));
         Ok(())
     };
     let plan = Plan {
@@ -114,16 +148,33 @@ pub fn train(
         &data.train_sequences(),
         recipe.seed,
         observer,
-        &mut validate,
-        &mut keep,
+        Hooks { evaluate: &mut validate, keep: &mut keep, kept: &mut kept, checkpoints },
     )?;
     if history.stopped {
         return Err(engine::Error::Interrupted.into());
     }
-    let best = best.ok_or_else(|| {
+    let best = best.into_inner().ok_or_else(|| {
         Error::usage("train", "ended without a model: no validation score was a number")
     })?;
     Ok((best, history))
+}
+
+/// The model that an unfinished run kept, as its checkpoint says; perhaps one that it kept later.
+fn kept_model(out: &Path, recipe: &Recipe, data: &str, at: &Position) -> Result<Recommender> {
+    let told = format!(
+        "the unfinished run kept its best model of epoch {} here; put it back or start anew with --fresh",
+        at.history.best_epoch
+    );
+    let broken = |e: engine::Error| Error::format(out, "model", format!("{e}: {told}"));
+    let model = Recommender::open(out).map_err(broken)?;
+    let manifest = Manifest::read(out).map_err(broken)?;
+    let digest = manifest.data["blake3"].as_str().unwrap_or_default();
+    let differences = sft::differences_to_model((&manifest.recipe, digest), recipe, data);
+    if !differences.is_empty() {
+        let problem = format!("is another run's ({}): {told}", differences.join("; "));
+        return Err(Error::format(out, "model", problem));
+    }
+    Ok(model)
 }
 
 /// `0` stands for all.

@@ -62,12 +62,9 @@ impl Manifest {
             if name == FILE || name.starts_with('.') || !path.is_file() {
                 continue;
             }
-            self.files.insert(name, digest(&path)?);
+            self.files.insert(name, Entry::of(&path)?);
         }
-        let json = serde_json::to_string_pretty(&self).expect("a manifest is plain JSON");
-        let body = json.strip_suffix("\n}").expect("pretty JSON of an object ends so");
-        let seal = blake3::hash(body.as_bytes()).to_hex();
-        atomic::write(&folder.join(FILE), format!("{body}{SEAL}{seal}\"\n}}").as_bytes())
+        atomic::write(&folder.join(FILE), seal(&self).as_bytes())
     }
 
     /// Reads the manifest of `folder` and checks it against its own digest, and every file that it
@@ -87,25 +84,7 @@ impl Manifest {
         }
         const MEND: &str = "restore the file or train again";
         let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-        let place = |e: &serde_json::Error| format!("line {}, column {}", e.line(), e.column());
-        let mut value: Value = serde_json::from_str(&text)
-            .map_err(|e| Error::format(&path, place(&e), format!("{e}; {MEND}")))?;
-        if value.get("format").is_some_and(|v| *v != FORMAT) {
-            return Err(Error::format(
-                &path,
-                "key format",
-                format!("is {}, this program reads {FORMAT}", value["format"]),
-            ));
-        }
-        let seal = value.as_object_mut().and_then(|o| o.shift_remove("manifest_blake3"));
-        if let Some(seal) = seal {
-            let body = text.rfind(SEAL).map(|at| blake3::hash(&text.as_bytes()[..at]).to_hex());
-            if seal.as_str() != body.as_deref() {
-                let problem =
-                    format!("differs from its own manifest_blake3: it is damaged; {MEND}");
-                return Err(Error::format(&path, "content", problem));
-            }
-        }
+        let (value, _) = unseal(&path, &text, FORMAT, MEND)?;
         let manifest: Manifest = serde_json::from_value(value)
             .map_err(|e| Error::format(&path, "content", format!("{e}; {MEND}")))?;
         manifest.check_listed(folder)?;
@@ -117,32 +96,7 @@ impl Manifest {
                     format!("{name:?} is not a plain file name"),
                 ));
             }
-            let file = folder.join(name);
-            let bytes = match std::fs::metadata(&file) {
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                    let problem =
-                        format!("is missing, {FILE} lists it; copy the whole folder again");
-                    return Err(Error::format(&file, "file", problem));
-                }
-                other => other.map_err(Error::io(&file))?.len(),
-            };
-            if bytes != want.bytes {
-                return Err(Error::format(
-                    &file,
-                    "size",
-                    format!(
-                        "is {bytes} bytes, the manifest says {}: the file was cut short or replaced",
-                        want.bytes
-                    ),
-                ));
-            }
-            if digest(&file)? != *want {
-                return Err(Error::format(
-                    &file,
-                    "content",
-                    "differs from its BLAKE3 in the manifest: the file is damaged; restore it or train again",
-                ));
-            }
+            want.check(&folder.join(name), FILE)?;
         }
         Ok(manifest)
     }
@@ -169,10 +123,77 @@ impl Manifest {
     }
 }
 
-fn digest(path: &Path) -> Result<Entry> {
-    let map = Map::open(path)?;
-    Ok(Entry {
-        bytes: map.bytes().len() as u64,
-        blake3: blake3::hash(map.bytes()).to_hex().to_string(),
-    })
+impl Entry {
+    /// Size and digest of the file at `path`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the file.
+    pub fn of(path: &Path) -> Result<Entry> {
+        let map = Map::open(path)?;
+        Ok(Entry {
+            bytes: map.bytes().len() as u64,
+            blake3: blake3::hash(map.bytes()).to_hex().to_string(),
+        })
+    }
+
+    /// Whether `file` is what this entry of `manifest` says.
+    ///
+    /// # Errors
+    /// A file that is missing, of another size, or of another digest, named with the mend.
+    pub fn check(&self, file: &Path, manifest: &str) -> Result<()> {
+        let bytes = match std::fs::metadata(file) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let problem =
+                    format!("is missing, {manifest} lists it; copy the whole folder again");
+                return Err(Error::format(file, "file", problem));
+            }
+            other => other.map_err(Error::io(file))?.len(),
+        };
+        if bytes != self.bytes {
+            let problem = format!(
+                "is {bytes} bytes, the manifest says {}: the file was cut short or replaced",
+                self.bytes
+            );
+            return Err(Error::format(file, "size", problem));
+        }
+        if Entry::of(file)? != *self {
+            return Err(Error::format(
+                file,
+                "content",
+                "differs from its BLAKE3 in the manifest: the file is damaged; restore it or train again",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A manifest as text, with the BLAKE3 of that text as its last entry.
+pub fn seal(manifest: &impl Serialize) -> String {
+    let json = serde_json::to_string_pretty(manifest).expect("a manifest is plain JSON");
+    let body = json.strip_suffix("\n}").expect("pretty JSON of an object ends so");
+    let seal = blake3::hash(body.as_bytes()).to_hex();
+    format!("{body}{SEAL}{seal}\"\n}}")
+}
+
+/// The object that [`seal`] wrote into `path`, without its seal, and whether it had one.
+///
+/// # Errors
+/// What is no JSON, another `format`, a seal that does not match; each says `mend`.
+pub fn unseal(path: &Path, text: &str, format: u32, mend: &str) -> Result<(Value, bool)> {
+    let place = |e: &serde_json::Error| format!("line {}, column {}", e.line(), e.column());
+    let mut value: Value = serde_json::from_str(text)
+        .map_err(|e| Error::format(path, place(&e), format!("{e}; {mend}")))?;
+    if value.get("format").is_some_and(|v| *v != format) {
+        let problem = format!("is {}, this program reads {format}", value["format"]);
+        return Err(Error::format(path, "key format", problem));
+    }
+    let Some(seal) = value.as_object_mut().and_then(|o| o.shift_remove("manifest_blake3")) else {
+        return Ok((value, false));
+    };
+    let body = text.rfind(SEAL).map(|at| blake3::hash(&text.as_bytes()[..at]).to_hex());
+    if seal.as_str() != body.as_deref() {
+        let problem = format!("differs from its own manifest_blake3: it is damaged; {mend}");
+        return Err(Error::format(path, "content", problem));
+    }
+    Ok((value, true))
 }

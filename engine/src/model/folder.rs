@@ -72,7 +72,8 @@ pub fn open(folder: &Path) -> Result<Transformer> {
 /// Writes `config.json` and `model.safetensors` into `folder`, each atomically, in `dtype`.
 ///
 /// # Errors
-/// [`Error::Io`] naming the file; [`Error::Invalid`] for a type that weights cannot have.
+/// [`Error::Io`] naming the file; [`Error::Invalid`] for a type that weights cannot have and for a
+/// weight that is not finite.
 pub fn save(model: &Transformer, folder: &Path, dtype: DType) -> Result<()> {
     if dtype == DType::U32 {
         return Err(Error::invalid("checkpoint", "weights are stored as f32 or bf16"));
@@ -80,7 +81,17 @@ pub fn save(model: &Transformer, folder: &Path, dtype: DType) -> Result<()> {
     let slots = slots(&model.config);
     let mut stored = Vec::with_capacity(slots.len());
     for (slot, tensor) in slots.iter().zip(model.weights.tensors()) {
-        stored.push((slot, tensor.to_dtype(dtype)?));
+        let tensor = tensor.to_dtype(dtype)?;
+        let finite = match tensor.data() {
+            Data::F32(v) => v.iter().all(|v| v.is_finite()),
+            Data::Bf16(v) => v.iter().all(|v| v.is_finite()),
+            _ => true, // refused below
+        };
+        if !finite {
+            let problem = "is not finite and is not saved; what was saved before stays";
+            return Err(Error::invalid(format!("weight {}", slot.name), problem));
+        }
+        stored.push((slot, tensor));
     }
     let mut views = Vec::with_capacity(stored.len());
     for (slot, tensor) in &stored {

@@ -72,15 +72,25 @@ impl Line {
 /// # Errors
 /// A file that cannot be read; a line that is no such object, by its number.
 pub fn read(path: &Path) -> Result<Vec<Line>> {
+    Ok(read_texts(path)?.into_iter().map(|(line, _)| line).collect())
+}
+
+/// As [`read`], each line with its text: what is written again keeps every digit, which parsing and
+/// printing need not.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_texts(path: &Path) -> Result<Vec<(Line, String)>> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let lines = whole.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(i, line)| {
-            serde_json::from_str(line).map_err(|e| {
+            let parsed = serde_json::from_str(line).map_err(|e| {
                 let problem = format!("{e}; the keys of a line are in docs/run-folder.md");
                 Error::format(path, format!("line {}", i + 1), problem)
-            })
+            })?;
+            Ok((parsed, format!("{line}\n")))
         })
         .collect()
 }

@@ -103,14 +103,14 @@ impl Files {
     /// Both files as they were after `step` steps and `epochs` epochs, to go on from there.
     fn resumed(folder: &Path, step: u64, epochs: u64) -> Result<Files> {
         let path = folder.join(metrics::FILE);
-        let mut lines = if path.is_file() { metrics::read(&path)? } else { Vec::new() };
-        lines.retain(|line| match line.event {
+        let mut lines = if path.is_file() { metrics::read_texts(&path)? } else { Vec::new() };
+        lines.retain(|(line, _)| match line.event {
             Event::Step => line.step <= step,
             Event::Epoch => line.epoch <= epochs,
         });
-        let text: String = lines.iter().map(Line::text).collect();
+        let text: String = lines.iter().map(|(_, text)| text.as_str()).collect();
         atomic::write(&path, text.as_bytes())?;
-        Files::open(folder, Some(step + 1), lines.last())
+        Files::open(folder, Some(step + 1), lines.last().map(|(line, _)| line))
     }
 
     fn open(folder: &Path, purge_step: Option<u64>, last: Option<&Line>) -> Result<Files> {
@@ -175,8 +175,12 @@ impl Observer for Recorder<'_> {
     }
 
     fn stop(&self) -> bool {
-        let broken = self.state.lock().expect("nothing panics while it is held").error.is_some();
-        broken || self.inner.stop()
+        self.broken() || self.inner.stop()
+    }
+
+    fn broken(&self) -> bool {
+        self.state.lock().expect("nothing panics while it is held").error.is_some()
+            || self.inner.broken()
     }
 
     fn resumed(&self, step: u64, epochs: u64) {

@@ -1,14 +1,25 @@
 //! The supervised stage: a transformer from scratch learns to write the semantic ID of what comes
 //! next. Samples are users' histories as token sequences, packed without padding; every item of a
 //! sequence is a target, which equals training on all its windows at a fraction of their cost.
-//! `recipe` says how, `plan` what an epoch reads, `run` is the loop.
+//! `recipe` says how, `plan` what an epoch reads, `run` is the loop and `step` one turn of it. A run
+//! can be killed at any moment: `state` is where it stands, `checkpoint` keeps that on the disk,
+//! `identity` tells whose it is, and `folder` is the folder that a run leaves.
 
+pub mod checkpoint;
+mod folder;
+mod identity;
 mod plan;
 mod recipe;
 mod run;
+mod state;
+mod step;
 
+pub use checkpoint::Checkpoints;
+pub use folder::RunFolder;
+pub use identity::{Identity, differences_to_model};
 pub use recipe::{ModelRecipe, Objective, Stored, TrainRecipe};
-pub use run::train;
+pub use run::{Hooks, train};
+pub use state::Position;
 
 use crate::memory::MemoryPlan;
 use serde::Serialize;

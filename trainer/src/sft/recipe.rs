@@ -187,6 +187,11 @@ pub struct TrainRecipe {
     pub evaluate_rows: usize,
     /// Evaluations without a better NDCG@10 after which training stops; 0 never stops early.
     pub patience: u64,
+    /// Steps between checkpoints, from which an unfinished run goes on; 0 leaves it to the time.
+    pub checkpoint_every: u64,
+    /// Seconds between checkpoints, more where writing one takes above a twentieth of that; 0 leaves it
+    /// to the steps. When they are written changes no result.
+    pub checkpoint_seconds: u64,
     /// Optimiser.
     pub adamw: AdamWRecipe,
 }
@@ -208,6 +213,8 @@ impl Default for TrainRecipe {
             evaluate_every: 0,
             evaluate_rows: 0,
             patience: 0,
+            checkpoint_every: 0,
+            checkpoint_seconds: 60,
             adamw: AdamWRecipe::default(),
         }
     }
@@ -227,6 +234,8 @@ impl TrainRecipe {
         within("train.dropout", self.dropout, 0.0, 0.95)?;
         within("train.smoothing", self.smoothing, 0.0, 0.95)?;
         within("train.max_items", self.max_items, 2, 1 << 16)?;
+        within("train.checkpoint_every", self.checkpoint_every, 0, 1 << 40)?;
+        within("train.checkpoint_seconds", self.checkpoint_seconds, 0, 1 << 24)?;
         self.adamw.check()
     }
 }

@@ -1,38 +1,45 @@
-//! The loop: epochs of steps, evaluations, what is kept, and when it ends.
+//! The loop: epochs of steps, evaluations, what is kept, checkpoints, and when it ends.
 
+use super::checkpoint::{Checkpoints, Saved};
 use super::plan::plan;
+use super::state::Position;
+use super::step::{Run, Spikes};
 use super::{History, ModelRecipe, Objective, TrainRecipe};
 use crate::backward::Gradients;
 use crate::error::{Error, Result};
-use crate::loss::{self, Batch, Loss, NextToken, Sample, TrieLoss};
+use crate::loss::{Loss, NextToken, Sample, TrieLoss};
 use crate::memory::MemoryPlan;
 use crate::observe::{Event, Observer, Training};
 use crate::optim::{AdamW, Schedule};
-use engine::cpu::random::Stream;
-use engine::model::block::Dropout;
 use engine::model::{Config, Transformer, Weights, Workspace};
 use engine::sid::{Codes, Trie};
 use engine::text::SidTokens;
 
-/// Streams of the run's seed for dropout; the low half numbers the packed batch.
-const STREAM_DROPOUT: u64 = 0x5f72 << 32;
+/// What training asks of whoever runs it.
+pub struct Hooks<'a> {
+    /// The validation NDCG@10, asked for as the recipe says.
+    pub evaluate: &'a mut dyn FnMut(&Transformer) -> Result<f64>,
+    /// Is handed every model that is the best so far (the last one where nothing is evaluated).
+    pub keep: &'a mut dyn FnMut(&Transformer) -> Result<()>,
+    /// Is asked before a run goes on from a checkpoint whose position says that a model was kept.
+    pub kept: &'a mut dyn FnMut(&Position) -> Result<()>,
+    /// Where checkpoints are read and written; none are without it.
+    pub checkpoints: Option<&'a mut Checkpoints>,
+}
 
-/// Trains a transformer from scratch on `sequences` (item indices, each in time order).
-///
-/// `evaluate` is asked for the validation NDCG@10 as the recipe says; `keep` is handed every model
-/// that is the best so far (the last one where nothing is evaluated).
+/// Trains a transformer from scratch on `sequences` (item indices, each in time order), or goes on
+/// from the newest checkpoint: the bits are the same either way.
 ///
 /// # Errors
-/// Too few sequences; three steps in a row without a finite gradient; those of `evaluate`, `keep`
-/// and the operators. What `keep` wrote before stays.
+/// Too few sequences; three steps in a row without a finite gradient; checkpoints that are damaged or
+/// another run's; those of the hooks and the operators. What was kept before stays.
 pub fn train(
     recipe: (&ModelRecipe, &TrainRecipe),
     ids: (&Codes, &Trie, &SidTokens),
     sequences: &[Vec<u32>],
     seed: u64,
     observer: &dyn Observer,
-    evaluate: &mut dyn FnMut(&Transformer) -> Result<f64>,
-    keep: &mut dyn FnMut(&Transformer) -> Result<()>,
+    mut hooks: Hooks<'_>,
 ) -> Result<History> {
     let (model, train) = recipe;
     let (codes, trie, tokens) = ids;
@@ -71,9 +78,18 @@ pub fn train(
         optimiser: AdamW::new(&config, train.adamw),
         loss,
         model: Transformer { config, weights },
-        history: History { memory: Some(memory), ..History::default() },
-        failures: 0,
+        at: Position::default(),
+        spikes: Spikes::default(),
     };
+    let saved = match &mut hooks.checkpoints {
+        Some(checkpoints) => checkpoints.newest(&run.model.config, observer)?,
+        None => None,
+    };
+    let resumed = saved.is_some();
+    if let Some(saved) = saved {
+        run.restore(saved, &mut hooks)?;
+    }
+    run.at.history.memory = Some(memory);
 
     // The plan of an epoch is a pure function of seed and epoch, so the number of steps is known.
     let plans = |epoch| plan(&sequences, codes, tokens, train, seed, epoch);
@@ -86,56 +102,119 @@ pub fn train(
         decay: train.decay,
     };
     observer.begin("sft", steps, "steps");
-    let (mut best, mut since_best) = (f64::NEG_INFINITY, 0);
-    for epoch in 0..train.epochs {
-        let batches = plans(epoch);
-        let (mut loss, mut labels) = (0.0, 0usize);
-        for group in batches.chunks(train.accumulate) {
-            if observer.stop() {
-                run.history.stopped = true;
-                observer.end("stopped on request");
-                return Ok(run.history);
-            }
-            let (l, n) = run.step(group, epoch + 1, &schedule, observer)?;
-            loss += l;
-            labels += n;
-            let mean = loss / labels.max(1) as f64;
-            observer.progress(
-                run.optimiser.steps + run.history.skipped,
-                &format!("epoch {} loss {mean:.4}", epoch + 1),
-            );
-        }
-        run.history.loss.push(loss / labels.max(1) as f64);
-        let last = epoch + 1 == train.epochs;
-        let due = train.evaluate_every > 0 && (epoch + 1).is_multiple_of(train.evaluate_every);
-        let evaluated = train.evaluate_every > 0 && (due || last);
-        let score = if evaluated { Some(evaluate(&run.model)?) } else { None };
-        let told = run.told(epoch + 1, loss / labels.max(1) as f64, &schedule);
-        observer.trained(&Training { event: Event::Epoch, valid_ndcg_10: score, ..told });
-        if !(due || last) {
-            continue;
-        }
-        let Some(score) = score else {
-            keep(&run.model)?;
-            run.history.best_epoch = epoch + 1;
-            continue;
-        };
-        run.history.validation.push((epoch + 1, score));
-        observer.note(&format!("epoch {}: validation NDCG@10 {score:.4}", epoch + 1));
-        if score > best {
-            (best, since_best) = (score, 0);
-            run.history.best_epoch = epoch + 1;
-            keep(&run.model)?;
-        } else {
-            since_best += 1;
-            if train.patience > 0 && since_best >= train.patience {
-                break;
-            }
+    let over_before = run.at.done;
+    if resumed {
+        observer.resumed(run.at.attempts(), run.at.epoch);
+    }
+    while !run.at.done && run.at.epoch < train.epochs {
+        let over = run.epoch(&plans(run.at.epoch), &schedule, observer, &mut hooks)?;
+        if !over {
+            run.checkpoint(&mut hooks, observer)?;
+            run.at.history.stopped = true;
+            observer.end("stopped on request");
+            return Ok(run.at.history);
         }
     }
-    let last = run.history.loss.last().copied().unwrap_or(f64::NAN);
-    observer.end(&format!("loss {last:.4} after {} steps", run.history.steps));
-    Ok(run.history)
+    if !over_before {
+        run.at.done = true; // what follows training may be killed too
+        run.checkpoint(&mut hooks, observer)?;
+    }
+    let history = run.at.history;
+    let last = history.loss.last().copied().unwrap_or(f64::NAN);
+    observer.end(&format!("loss {last:.4} after {} steps", history.steps));
+    Ok(history)
+}
+
+impl Run<'_> {
+    /// Puts weights, moments and position back as a checkpoint holds them.
+    fn restore(&mut self, saved: Saved, hooks: &mut Hooks<'_>) -> Result<()> {
+        if saved.position.history.best_epoch > 0 {
+            (hooks.kept)(&saved.position)?;
+        }
+        let [weights, m, v] = saved.arrays;
+        self.model.weights = weights;
+        (self.optimiser.m, self.optimiser.v) = (m, v);
+        self.optimiser.steps = saved.position.history.steps;
+        self.at = saved.position;
+        Ok(())
+    }
+
+    fn checkpoint(&self, hooks: &mut Hooks<'_>, observer: &dyn Observer) -> Result<()> {
+        match &mut hooks.checkpoints {
+            Some(checkpoints) if !observer.broken() => {
+                checkpoints.save(&self.model, &self.optimiser, &self.at)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The rest of the present epoch, from its next step on. False: asked to stop, between two steps
+    /// or in the evaluation, which is done anew then.
+    fn epoch(
+        &mut self,
+        batches: &[Vec<Sample>],
+        schedule: &Schedule,
+        observer: &dyn Observer,
+        hooks: &mut Hooks<'_>,
+    ) -> Result<bool> {
+        let number = self.at.epoch + 1;
+        for group in batches.chunks(self.train.accumulate).skip(self.at.group) {
+            if observer.stop() {
+                return Ok(false);
+            }
+            let (loss, labels) = self.step(group, schedule, observer)?;
+            self.at.loss += loss;
+            self.at.labels += labels;
+            self.at.group += 1;
+            let (done, mean) = (self.at.attempts(), self.at.mean());
+            observer.progress(done, &format!("epoch {number} loss {mean:.4}"));
+            if hooks.checkpoints.as_ref().is_some_and(|c| c.due(done)) {
+                self.checkpoint(hooks, observer)?;
+            }
+        }
+        let every = self.train.evaluate_every;
+        let last = number == self.train.epochs;
+        let due = last || every > 0 && number.is_multiple_of(every);
+        let score = match due && every > 0 {
+            false => None,
+            true => match (hooks.evaluate)(&self.model) {
+                Err(Error::Engine(engine::Error::Interrupted)) => return Ok(false),
+                score => Some(score?),
+            },
+        };
+        let told = self.told(self.at.mean(), schedule);
+        observer.trained(&Training { event: Event::Epoch, valid_ndcg_10: score, ..told });
+        self.at.history.loss.push(self.at.mean());
+        (self.at.epoch, self.at.group) = (number, 0);
+        (self.at.loss, self.at.labels) = (0.0, 0);
+        if due {
+            self.judge(score, observer, hooks)?;
+        }
+        Ok(true)
+    }
+
+    /// Keeps the model where it is the best so far, or the last and nothing was evaluated.
+    fn judge(
+        &mut self,
+        score: Option<f64>,
+        observer: &dyn Observer,
+        hooks: &mut Hooks<'_>,
+    ) -> Result<()> {
+        let number = self.at.epoch;
+        if let Some(score) = score {
+            self.at.history.validation.push((number, score));
+            observer.note(&format!("epoch {number}: validation NDCG@10 {score:.4}"));
+            if score.is_nan() || self.at.best.is_some_and(|best| score <= best) {
+                self.at.since_best += 1;
+                let patience = self.train.patience;
+                self.at.done = patience > 0 && self.at.since_best >= patience;
+                return Ok(());
+            }
+            (self.at.best, self.at.since_best) = (Some(score), 0);
+        }
+        self.at.history.best_epoch = number;
+        (hooks.keep)(&self.model)
+    }
 }
 
 /// What training takes at its largest batch: the sequence that closes a batch may be the longest, and
@@ -151,94 +230,4 @@ fn memory(
     let all = items.saturating_mul(longest / train.max_items);
     let tokens = (train.batch_tokens - 1).saturating_add(longest).min(all);
     MemoryPlan::new(config, (tokens, tokens), loss.bytes(config, tokens), 1, train.recompute)
-}
-
-struct Run<'a> {
-    train: &'a TrainRecipe,
-    seed: u64,
-    model: Transformer,
-    ws: Workspace,
-    gradients: Gradients,
-    optimiser: AdamW,
-    loss: Box<dyn Loss + 'a>,
-    history: History,
-    failures: u32,
-}
-
-impl Run<'_> {
-    /// One optimiser step over a group of packed batches: (sum of losses, labels).
-    fn step(
-        &mut self,
-        group: &[Vec<Sample>],
-        epoch: u64,
-        schedule: &Schedule,
-        observer: &dyn Observer,
-    ) -> Result<(f64, usize)> {
-        let at = self.optimiser.steps + self.history.skipped;
-        let batches: Vec<Batch> = group.iter().map(|samples| Batch::new(samples)).collect();
-        let labels: usize = batches.iter().map(|b| b.rows.len()).sum();
-        self.gradients.clear()?;
-        let mut loss = 0.0;
-        for (i, batch) in batches.iter().enumerate() {
-            let place = at * self.train.accumulate as u64 + i as u64;
-            let dropout = (self.train.dropout > 0.0).then(|| Dropout {
-                p: self.train.dropout as f32,
-                stream: Stream::new(self.seed, STREAM_DROPOUT + place),
-            });
-            let scale = 1.0 / labels as f32;
-            loss += loss::forward_backward(
-                self.loss.as_mut(),
-                &self.model,
-                batch,
-                scale,
-                dropout,
-                &mut self.ws,
-                &mut self.gradients,
-            )?;
-            self.history.tokens += batch.packed.len() as u64;
-        }
-        let norm = AdamW::norm(&self.gradients.weights)?;
-        let mean = loss / labels as f64;
-        if !(norm.is_finite() && loss.is_finite()) {
-            self.history.skipped += 1;
-            self.failures += 1;
-            observer.trained(&Training { gradient_norm: norm, ..self.told(epoch, mean, schedule) });
-            observer.note(&format!("step {at}: loss {loss}, gradient norm {norm}: skipped"));
-            if self.failures == 3 {
-                return Err(Error::usage(
-                    "train.lr",
-                    format!(
-                        "three steps in a row had no finite gradient (step {at}); lower it, the best model so far is kept"
-                    ),
-                ));
-            }
-            return Ok((0.0, 0));
-        }
-        self.failures = 0;
-        self.optimiser.step(
-            &mut self.model.weights,
-            &self.gradients.weights,
-            norm,
-            schedule.at(at),
-        )?;
-        self.history.steps += 1;
-        observer.trained(&Training { gradient_norm: norm, ..self.told(epoch, mean, schedule) });
-        Ok((loss, labels))
-    }
-
-    /// Where training stands after a step.
-    fn told(&self, epoch: u64, loss: f64, schedule: &Schedule) -> Training {
-        let step = self.optimiser.steps + self.history.skipped;
-        Training {
-            event: Event::Step,
-            step,
-            epoch,
-            loss,
-            lr: f64::from(schedule.at(step.saturating_sub(1))),
-            gradient_norm: f64::NAN,
-            tokens: self.history.tokens,
-            skipped: self.history.skipped,
-            valid_ndcg_10: None,
-        }
-    }
 }

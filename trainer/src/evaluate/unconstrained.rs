@@ -119,8 +119,9 @@ fn search(
     let (mut ws, mut prompt) = (Workspace::inference(), PromptCache::new(&model.config));
     let mut suffix = SuffixCache::new(&model.config);
     let packed = Packed::new(prompts);
+    // It leaves the last row of each prompt, and no other.
     model.prefill(&packed, &mut prompt, &mut ws)?;
-    let mut rows = Tensor::from_u32(&[requests], packed.last_rows());
+    let mut rows = Tensor::from_u32(&[requests], (0..requests as u32).collect());
     let mut logits = Tensor::zeros(&[0], DType::F32);
     let vocabulary = model.config.vocab_size;
     let width = width.min(vocabulary);

@@ -70,7 +70,7 @@ fn of_a_damaged_checkpoint_the_one_before_is_used() {
         let observer = StopAt::new(u64::MAX);
         go(dir.path(), &recipe(&[]), false, &observer).unwrap();
         let told = observer.told();
-        assert!(told.contains(&names[1]) && told.contains("damaged"), "{told}");
+        assert!(told.contains(&names[1]) && told.contains("an older checkpoint is used"), "{told}");
         assert_same(dir.path(), truth(), "from the checkpoint before");
     }
 }

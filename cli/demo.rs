@@ -98,6 +98,9 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
         stages.run("sft", || pipeline::train_in(&data, &catalogue, &recipe, &run, &recorder));
     recorder.finish()?;
     let (recommender, history) = trained.inspect_err(|_| tell_kept(&run, context))?;
+    let (recommender, evidence) = stages.run("evidence", || {
+        pipeline::add_evidence(&data, recommender, &recipe, &model, observer)
+    })?;
 
     let more = super::seeds::train_more(
         &data,
@@ -146,6 +149,7 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
         facts,
         json!(quality),
         json!(history),
+        json!(evidence),
     ))
 }
 
@@ -175,6 +179,7 @@ fn answer(
     data: Value,
     quality: Value,
     history: Value,
+    evidence: Value,
 ) -> Answer {
     let mut text = format!("\n{}\n", evaluation.table());
     for e in examples {
@@ -208,7 +213,7 @@ fn answer(
     let json = json!({
         "evaluation": evaluation.json(), "stages": stages.0, "report": report, "model": model, "data": data,
         "quality": quality, "history": history,
-        "examples": examples,
+        "evidence": evidence, "examples": examples,
     });
     Answer { text, json }
 }

@@ -30,13 +30,19 @@ pub struct Flags {
     /// Round the model's matrices to int8: faster, a quarter of their memory, slightly other answers
     #[arg(long, value_parser = ["int8"], value_name = "int8")]
     quantize: Option<String>,
+    /// Ask the model alone, without the co-visit evidence of its folder
+    #[arg(long)]
+    no_evidence: bool,
     /// Also write the prompt's tokens and the logits after each of them, to hold against another engine
     #[arg(long, value_name = "FILE.safetensors")]
     logits: Option<PathBuf>,
 }
 
 pub fn run(flags: Flags, _context: &Context) -> Result<Answer> {
-    let recommender = super::open(&flags.model, flags.quantize.as_deref())?;
+    let mut recommender = super::open(&flags.model, flags.quantize.as_deref())?;
+    if flags.no_evidence {
+        recommender = recommender.with_evidence(None)?;
+    }
     let asked = |e: engine::Error| match e {
         engine::Error::Invalid { what, problem } => Error::usage(what, problem),
         other => other.into(),
@@ -80,13 +86,17 @@ pub fn run(flags: Flags, _context: &Context) -> Result<Answer> {
             100.0 * r.score.exp()
         );
     }
-    let _ = writeln!(text, "{} of {} asked, in {ms:.1} ms", list.len(), flags.k);
+    let by = match recommender.evidence() {
+        None => String::new(),
+        Some(e) => format!(" · model and co-visits, {:.0} % theirs", 100.0 * e.mix.weight),
+    };
+    let _ = writeln!(text, "{} of {} asked, in {ms:.1} ms{by}", list.len(), flags.k);
     let history: Vec<_> = history
         .iter()
         .map(|&i| json!({"id": catalogue.id(i as usize), "title": title(i)}))
         .collect();
-    let json =
-        json!({"history": history, "k": flags.k, "recommendations": list, "milliseconds": ms});
+    let json = json!({"history": history, "k": flags.k, "recommendations": list, "milliseconds": ms,
+            "evidence": recommender.evidence().map(|e| e.mix)});
     Ok(Answer { text, json })
 }
 

@@ -47,7 +47,8 @@ pub fn train_more(
         let trained = stages.run(&format!("seed {seed}"), || {
             let (catalogue, _) = pipeline::semantic_ids(data, &recipe, observer)?;
             context.check_stop()?;
-            pipeline::train_in(data, &catalogue, &recipe, &run, &recorder)
+            let (model, _) = pipeline::train_in(data, &catalogue, &recipe, &run, &recorder)?;
+            pipeline::add_evidence(data, model, &recipe, &run.model(), observer)
         });
         recorder.finish()?;
         trained.inspect_err(|_| super::sft::tell_kept(&run, context))?;
@@ -107,6 +108,10 @@ pub fn spread(
         all.push((seed, e));
     }
     let all: Vec<(u64, &Evaluation)> = all.iter().map(|(seed, e)| (*seed, e)).collect();
+    let fused = Seeds::of_fused(&all);
     evaluation.seeds = Some(Seeds::of(&all));
+    if let Some(of) = &mut evaluation.fused {
+        of.seeds = fused;
+    }
     Ok(())
 }

@@ -59,6 +59,9 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
         stages.run("sft", || pipeline::train_in(&data, &catalogue, &recipe, &run, &recorder));
     recorder.finish()?; // a full disk is told before the stop that it asked for
     let (recommender, history) = trained.inspect_err(|_| tell_kept(&run, context))?;
+    let (recommender, evidence) = stages.run("evidence", || {
+        pipeline::add_evidence(&data, recommender, &recipe, &model, &context.progress)
+    })?;
     let more = super::seeds::train_more(
         &data,
         &recipe,
@@ -81,18 +84,19 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
     }
     let parameters = recommender.model().config.parameters();
     let text = format!(
-        "{quality}\n{} parameters, {} steps, {} tokens; loss {:.4} after {} epochs\n{}model written to {}\n",
+        "{quality}\n{} parameters, {} steps, {} tokens; loss {:.4} after {} epochs\n{}{}model written to {}\n",
         parameters,
         history.steps,
         history.tokens,
         history.loss.last().copied().unwrap_or(f64::NAN),
         history.loss.len(),
+        evidence.as_ref().map_or(String::new(), |e| format!("evidence: {e}\n")),
         stages.table(),
         model.display(),
     );
     let json = json!({
         "model": model, "seed": recipe.seed, "parameters": parameters, "history": history, "quality": quality,
-        "stages": stages.0, "models_of_other_seeds": others,
+        "evidence": evidence, "stages": stages.0, "models_of_other_seeds": others,
     });
     Ok(Answer { text, json })
 }

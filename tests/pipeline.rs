@@ -1,6 +1,5 @@
 //! The whole road on a small world, and beam search against scoring every ID by hand.
 
-use engine::Recommender;
 use engine::decode::{Beam, BeamSearch};
 use engine::model::transformer::Packed;
 use engine::model::{Architecture, Config, Transformer, Weights, Workspace};
@@ -9,11 +8,13 @@ use engine::sid::{Codes, Trie};
 use engine::tensor::{DType, Tensor};
 use engine::testing::below;
 use engine::text::SidTokens;
+use engine::{Recommendation, Recommender};
 use std::fs;
 use std::path::Path;
 use trainer::data::world::{WorldSpec, generate};
 use trainer::data::{Dataset, Split};
 use trainer::evaluate::{Evaluation, Plan};
+use trainer::evidence::Fitted;
 use trainer::observe::Silent;
 use trainer::pipeline::{self, Evaluating};
 use trainer::recipe::{Recipe, Resolved};
@@ -162,6 +163,7 @@ fn beam_search_is_exact() {
 struct Run {
     recommender: Recommender,
     history: History,
+    evidence: Fitted,
     evaluation: Evaluation,
 }
 
@@ -191,8 +193,11 @@ fn road(data: &Dataset, threads: usize, out: &Path) -> Run {
         let (catalogue, _) = pipeline::semantic_ids(data, &recipe, &Silent).unwrap();
         let (recommender, history) =
             pipeline::train(data, &catalogue, &recipe, out, &Silent).unwrap();
+        let (recommender, evidence) =
+            pipeline::add_evidence(data, recommender, &recipe, out, &Silent).unwrap();
+        let evidence = evidence.unwrap();
         let evaluation = evaluation(data, &recommender, 32);
-        Run { recommender, history, evaluation }
+        Run { recommender, history, evidence, evaluation }
     })
 }
 
@@ -253,11 +258,16 @@ fn the_whole_road_on_a_small_world() {
         (exact.found[3].beams, exact.found[3].overlap, exact.found[3].top1),
         (100, 1.0, 1.0)
     );
+    // Co-visits help here, and the folder holds them.
+    assert!(run.evidence.mixed > run.evidence.alone, "{}", run.evidence);
+    assert_eq!(run.recommender.evidence().map(|e| e.mix), run.evidence.mix);
+    assert!(at("one").join("evidence.safetensors").is_file());
 
     // Neither threads nor batches change a bit.
     let three = road(&data, 3, &at("three"));
     assert_eq!(weights(&run.recommender), weights(&three.recommender));
     assert_eq!(run.history.loss, three.history.loss);
+    assert_eq!(run.evidence, three.evidence);
     assert_eq!(figures(e), figures(&three.evaluation));
     for batch in [1, 7, 64] {
         assert_eq!(figures(e), figures(&evaluation(&data, &run.recommender, batch)), "{batch}");
@@ -267,13 +277,20 @@ fn the_whole_road_on_a_small_world() {
     // The folder, opened again, is the same model; saved again, the same bytes.
     let again = Recommender::open(&at("one")).unwrap();
     assert_eq!(weights(&again), weights(&run.recommender));
+    assert_eq!(again.evidence(), run.recommender.evidence());
+    let alone = Recommender::open(&at("one")).unwrap().with_evidence(None).unwrap();
+    let mut differ = 0;
     for row in data.rows(Split::Test).iter().step_by(17) {
         let history = data.history(row);
         let list = run.recommender.recommend(&history, 10, None).unwrap();
         assert_eq!(list.len(), 10);
         assert!(list.iter().all(|r| !history.contains(&r.item)), "seen items are left out");
         assert_eq!(list, again.recommend(&history, 10, None).unwrap());
+        let order = |list: &[Recommendation]| list.iter().map(|r| r.item).collect::<Vec<_>>();
+        let model = alone.recommend(&history, 10, None).unwrap();
+        differ += usize::from(order(&list) != order(&model));
     }
+    assert!(differ > 0, "evidence changes no list");
     let manifest: serde_json::Value =
         serde_json::from_slice(&fs::read(at("one").join("sidra.json")).unwrap()).unwrap();
     let save = |model: &Recommender, name: &str, dtype: DType| {

@@ -3,11 +3,12 @@
 
 use crate::checkpoint::manifest::{self, FORMAT, Manifest};
 use crate::checkpoint::{atomic, files};
-use crate::decode::BeamSearch;
+use crate::decode::{Beam, BeamSearch};
 use crate::error::{Error, Result};
+use crate::evidence::{self, Evidence, Scratch};
 use crate::model::{Transformer, folder};
 use crate::ops::trie_softmax::Normalise;
-use crate::sid::{Catalogue, Codes};
+use crate::sid::{Catalogue, Codes, Trie};
 use crate::tensor::DType;
 use crate::text::SidTokens;
 use serde::{Deserialize, Serialize};
@@ -52,16 +53,17 @@ pub struct Recommendation {
     pub title: String,
     /// Semantic ID as text, `<a_1><b_2><c_3>`.
     pub sid: String,
-    /// Log-probability of the item's semantic ID.
+    /// Log-probability of the item's semantic ID; with evidence, of the mixture (see [`Evidence`]).
     pub score: f32,
 }
 
-/// Model, catalogue and token map. Searching needs `&self` alone, so one can serve many threads.
+/// Model, catalogue, token map and, where training kept it, co-visit evidence. Searching needs `&self` alone, so one can serve many threads.
 #[derive(Debug)]
 pub struct Recommender {
     model: Transformer,
     catalogue: Catalogue,
     serving: Serving,
+    evidence: Option<Evidence>,
 }
 
 impl Recommender {
@@ -92,7 +94,24 @@ impl Recommender {
                 ),
             ));
         }
-        Ok(Recommender { model, catalogue, serving })
+        Ok(Recommender { model, catalogue, serving, evidence: None })
+    }
+
+    /// The same with evidence that re-ranks what the model finds, or, with `None`, the model alone.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for evidence over another number of items or with an impossible mix.
+    pub fn with_evidence(mut self, evidence: Option<Evidence>) -> Result<Recommender> {
+        if let Some(evidence) = &evidence {
+            let (have, items) = (evidence.neighbours.len(), self.catalogue.len());
+            if have != items {
+                let problem = format!("knows {have} items, the catalogue has {items}");
+                return Err(Error::invalid("evidence", problem));
+            }
+            evidence.mix.check()?;
+        }
+        self.evidence = evidence;
+        Ok(self)
     }
 
     /// [`Recommender::open_quantized`] without quantisation.
@@ -130,8 +149,11 @@ impl Recommender {
             Quantize::Int8 => model.quantized()?,
         };
         let catalogue = Catalogue::open(&path.join(CATALOGUE))?;
+        let listed = manifest.files.contains_key(evidence::FILE_NAME);
+        let evidence =
+            listed.then(|| Evidence::open(&path.join(evidence::FILE_NAME))).transpose()?;
         // What contradicts the model stands in one of these two files.
-        Recommender::new(model, catalogue, serving).map_err(|e| match e {
+        let recommender = Recommender::new(model, catalogue, serving).map_err(|e| match e {
             Error::Invalid { what, problem } if what == "catalogue" => {
                 Error::format(&path.join(CATALOGUE), "sizes", problem)
             }
@@ -139,7 +161,10 @@ impl Recommender {
                 Error::format(&file, format!("key serving: {what}"), problem)
             }
             other => other,
-        })
+        })?;
+        recommender
+            .with_evidence(evidence)
+            .map_err(|e| Error::format(&path.join(evidence::FILE_NAME), "content", e.to_string()))
     }
 
     /// Writes a whole model folder at `path`: beside it first, then in its place by rename, the
@@ -181,6 +206,9 @@ impl Recommender {
     ) -> Result<()> {
         folder::save(&self.model, fresh, dtype)?;
         self.catalogue.save(&fresh.join(CATALOGUE))?;
+        if let Some(evidence) = &self.evidence {
+            evidence.save(&fresh.join(evidence::FILE_NAME))?;
+        }
         let json = |name: &str, value: &serde_json::Value| {
             let text = serde_json::to_string_pretty(value).expect("plain JSON");
             atomic::write(&fresh.join(name), text.as_bytes())
@@ -223,6 +251,11 @@ impl Recommender {
     /// The items and their IDs.
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
+    }
+
+    /// The evidence that re-ranks what the model finds, where there is some.
+    pub fn evidence(&self) -> Option<&Evidence> {
+        self.evidence.as_ref()
     }
 
     /// How the model wants to be asked.
@@ -294,12 +327,12 @@ impl Recommender {
         let seen = if self.serving.seen_kept { &[] } else { history };
         let width = beam.unwrap_or(self.serving.beam).max(k + seen.len()).min(n);
         let beams = self.search(width)?.search(&[self.prompt(history)])?.pop().unwrap_or_default();
+        let mut scratch = Scratch::default();
+        let evidence = self.evidence.as_ref().map(|e| (e, &mut scratch));
+        let recent = &history[history.len().saturating_sub(self.serving.max_history)..];
         let trie = self.catalogue.trie();
-        let ranked =
-            beams.iter().flat_map(|b| trie.items(b.leaf).iter().map(|&item| (item, b.score)));
-        Ok(ranked
-            .filter(|(item, _)| !seen.contains(item))
-            .take(k)
+        Ok(ranked(trie, &beams, evidence, recent, k, |i| seen.contains(&i))
+            .into_iter()
             .map(|(item, score)| Recommendation {
                 item,
                 id: self.catalogue.id(item as usize).to_string(),
@@ -309,6 +342,39 @@ impl Recommender {
             })
             .collect())
     }
+}
+
+/// The best `k` items of a search's `beams` for `history`, best first: (item, log-probability). Without
+/// evidence the items of a leaf stand side by side, each with the score of their ID; with it they share
+/// the ID's probability, and evidence re-ranks them all.
+pub fn ranked(
+    trie: &Trie,
+    beams: &[Beam],
+    evidence: Option<(&Evidence, &mut Scratch)>,
+    history: &[u32],
+    k: usize,
+    excluded: impl Fn(u32) -> bool,
+) -> Vec<(u32, f32)> {
+    let items = beams.iter().map(|b| (trie.items(b.leaf), b.score));
+    match evidence {
+        None => items
+            .flat_map(|(leaf, score)| leaf.iter().map(move |&item| (item, score)))
+            .filter(|&(item, _)| !excluded(item))
+            .take(k)
+            .collect(),
+        Some((evidence, scratch)) => {
+            evidence.rerank(shared(trie, beams), history, k, excluded, scratch)
+        }
+    }
+}
+
+/// Every item of the beams with its share of its ID's probability, as a logarithm.
+pub fn shared<'a>(trie: &'a Trie, beams: &'a [Beam]) -> impl Iterator<Item = (u32, f32)> + use<'a> {
+    beams.iter().flat_map(|b| {
+        let leaf = trie.items(b.leaf);
+        let share = b.score - (leaf.len() as f32).ln();
+        leaf.iter().map(move |&item| (item, share))
+    })
 }
 
 /// BOS and the IDs of `items`, oldest first.

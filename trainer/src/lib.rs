@@ -6,6 +6,7 @@ pub mod compare;
 pub mod data;
 pub mod error;
 pub mod evaluate;
+pub mod evidence;
 pub mod loss;
 pub mod memory;
 pub mod observe;

@@ -6,6 +6,7 @@ use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 pub use crate::evaluate::model::{Ranker, Settings as Evaluating, evaluate_model};
 use crate::evaluate::{self, Plan};
+use crate::evidence::{self, Fitted};
 use crate::observe::Observer;
 use crate::quantize::{self, Report, index_json};
 use crate::recipe::Recipe;
@@ -107,19 +108,11 @@ fn train_to(
         seen_kept: data.seen_kept,
         beam: recipe.evaluate.beam,
     };
-    let about = json!({"name": data.name, "source": data.source, "blake3": data.digest()});
-    let resolved = serde_json::to_value(recipe).expect("a recipe is plain data");
     let best: RefCell<Option<Recommender>> = RefCell::new(None);
     let mut keep = |model: &Transformer| -> Result<()> {
         best.replace(None); // one copy of the weights at a time beside the ones that are trained
         let recommender = Recommender::new(model.clone(), catalogue.clone(), serving.clone())?;
-        recommender.save(
-            out,
-            recipe.model.dtype.into(),
-            recipe.seed,
-            resolved.clone(),
-            about.clone(),
-        )?;
+        save(&recommender, data, recipe, out)?;
         drop(recommender);
         // What is used from here on is what was stored: bf16 rounds.
         best.replace(Some(Recommender::open(out)?));
@@ -175,6 +168,51 @@ fn kept_model(out: &Path, recipe: &Recipe, data: &str, at: &Position) -> Result<
         return Err(Error::format(out, "model", problem));
     }
     Ok(model)
+}
+
+/// Gives the trained `model` the co-visit evidence that validation asks for, and writes the folder `out`
+/// again where it asks for some.
+///
+/// # Errors
+/// [`engine::Error::Interrupted`] when the observer asked to stop; what search and writing end with. The
+/// folder is as it was then.
+pub fn add_evidence(
+    data: &Dataset,
+    model: Recommender,
+    recipe: &Recipe,
+    out: &Path,
+    observer: &dyn Observer,
+) -> Result<(Recommender, Option<Fitted>)> {
+    if !recipe.evidence.enabled {
+        return Ok((model, None));
+    }
+    let rows = evidence::rows(data, &recipe.evidence);
+    observer.begin("evidence", rows.len() as u64, "rows");
+    let ranker = Ranker::of(&model, recipe.evaluate.beam);
+    let mut beams = Vec::with_capacity(rows.len());
+    for batch in rows.chunks(recipe.evaluate.batch) {
+        beams.extend(ranker.beams(batch, 10)?);
+        observer.progress(beams.len() as u64, "");
+        if observer.stop() {
+            return Err(engine::Error::Interrupted.into());
+        }
+    }
+    let trie = model.catalogue().trie();
+    let (evidence, fitted) = evidence::fit(data, trie, &recipe.evidence, &rows, &beams)?;
+    observer.end(&fitted.to_string());
+    let fused = evidence.is_some();
+    let model = model.with_evidence(evidence)?;
+    if fused {
+        save(&model, data, recipe, out)?;
+    }
+    Ok((model, Some(fitted)))
+}
+
+/// Writes the model folder of a run.
+fn save(model: &Recommender, data: &Dataset, recipe: &Recipe, out: &Path) -> Result<()> {
+    let about = json!({"name": data.name, "source": data.source, "blake3": data.digest()});
+    let resolved = serde_json::to_value(recipe).expect("a recipe is plain data");
+    Ok(model.save(out, recipe.model.dtype.into(), recipe.seed, resolved, about)?)
 }
 
 /// `0` stands for all.

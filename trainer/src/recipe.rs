@@ -4,6 +4,7 @@
 
 use crate::data::features::FeaturesRecipe;
 use crate::error::{Error, Result};
+use crate::evidence::EvidenceRecipe;
 use crate::quantize::QuantizeRecipe;
 use crate::sft::{ModelRecipe, TrainRecipe};
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,8 @@ pub struct Recipe {
     pub model: ModelRecipe,
     /// Its training.
     pub train: TrainRecipe,
+    /// Co-visit evidence that re-ranks what it finds.
+    pub evidence: EvidenceRecipe,
     /// Its evaluation.
     pub evaluate: EvaluateRecipe,
 }
@@ -168,6 +171,7 @@ impl Recipe {
         self.quantize.check()?;
         self.model.check()?;
         self.train.check()?;
+        self.evidence.check()?;
         self.evaluate.check()
     }
 

@@ -182,7 +182,7 @@ pub fn seal(manifest: &impl Serialize) -> String {
 pub fn unseal(path: &Path, text: &str, format: u32, mend: &str) -> Result<(Value, bool)> {
     let place = |e: &serde_json::Error| format!("line {}, column {}", e.line(), e.column());
     let mut value: Value = serde_json::from_str(text)
-        .map_err(|e| Error::format(path, place(&e), format!("{e}; {mend}")))?;
+        .map_err(|e| Error::format(path, place(&e), format!("{e}: it is damaged; {mend}")))?;
     if value.get("format").is_some_and(|v| *v != format) {
         let problem = format!("is {}, this program reads {format}", value["format"]);
         return Err(Error::format(path, "key format", problem));

@@ -32,7 +32,7 @@ fn run(data: &Dataset, r: &mut dyn Recommender, keep_seen: bool, batch: usize) -
 
 fn neighbours(data: &Dataset, spec: NeighboursSpec) -> Neighbours {
     let pairs = Pairs::count(&data.train_sequences(), data.items.len(), spec.window).unwrap();
-    Neighbours::new("item_knn", &pairs, spec)
+    Neighbours::new("item_knn", &pairs, spec).unwrap()
 }
 
 /// HR and NDCG at 3, 5 and 10, as far as the source prints them, to half a unit of its last digit
@@ -113,7 +113,8 @@ fn the_worlds_oracle_is_ahead_of_the_baselines() {
     let mut model = Popularity::new(&world.dataset.train_counts());
     let how = Comparison { baselines: Which::fast(), ..Comparison::new(Split::Test, facts) };
     let quiet = &mut |_, _| Ok(());
-    let e = compare(&world.dataset, how, &mut model, Some(&mut best), &Silent, quiet).unwrap();
+    let e =
+        compare(&world.dataset, how, &mut model, None, Some(&mut best), &Silent, quiet).unwrap();
     let best = e.best.as_ref().unwrap().item;
     for b in &e.baselines {
         let (name, item) = (&b.entry.name, &b.entry.item);

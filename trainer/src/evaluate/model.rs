@@ -7,9 +7,10 @@ use super::{Comparison, Evaluation, Facts, compare, exact, unconstrained};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::observe::Observer;
-use engine::decode::BeamSearch;
+use engine::decode::{Beam, BeamSearch};
+use engine::evidence::{Evidence, Scratch};
 use engine::model::Transformer;
-use engine::recommender::prompt;
+use engine::recommender::{prompt, ranked};
 use engine::sid::Catalogue;
 use engine::text::SidTokens;
 use engine::{Device, Recommender};
@@ -72,10 +73,7 @@ pub fn evaluate_model(
     let catalogue = recommender.catalogue();
     check_catalogue(data, catalogue)?;
     let serving = recommender.serving();
-    let ranker = |beam| {
-        let (model, tokens) = (recommender.model(), &serving.tokens);
-        Ranker::new(model, catalogue, tokens, serving.max_history, beam)
-    };
+    let ranker = |beam| Ranker::of(recommender, beam);
     let mut dump = settings.dump.map(Dump::create).transpose()?;
     let rows = data.rows(settings.split).len();
     observer.begin("evaluate", settings.plan.limit.map_or(rows, |l| l.min(rows)) as u64, "rows");
@@ -90,8 +88,11 @@ pub fn evaluate_model(
         catalogue: Some(catalogue),
         dump: dump.as_mut(),
     };
+    let evidence = recommender.evidence();
+    let mut fused = evidence.map(|e| (ranker(beam).fused(e), e.mix));
+    let fused = fused.as_mut().map(|(r, mix)| (r as &mut dyn protocol::Recommender, *mix));
     let mut evaluation =
-        compare(data, comparison, &mut ranker(beam), best, observer, &mut progress)?;
+        compare(data, comparison, &mut ranker(beam), fused, best, observer, &mut progress)?;
     dump.map_or(Ok(()), Dump::finish)?;
     let item = &evaluation.model.item;
     observer.end(&format!("NDCG@10 {:.4}, HR@10 {:.4}", item.ndcg(10), item.hr(10)));
@@ -166,6 +167,7 @@ pub struct Ranker<'a> {
     max_history: usize,
     beam: usize,
     widen: bool,
+    evidence: Option<&'a Evidence>,
 }
 
 /// Beams are added in steps of this many where seen items will be taken out of the list.
@@ -180,17 +182,25 @@ impl<'a> Ranker<'a> {
         max_history: usize,
         beam: usize,
     ) -> Self {
-        Ranker { model, catalogue, tokens, max_history, beam, widen: true }
-    }
-}
-
-impl protocol::Recommender for Ranker<'_> {
-    fn name(&self) -> &str {
-        "model"
+        Ranker { model, catalogue, tokens, max_history, beam, widen: true, evidence: None }
     }
 
-    fn recommend(&mut self, queries: &[Query], k: usize, out: &mut Vec<Vec<Group>>) -> Result<()> {
-        let trie = self.catalogue.trie();
+    /// The model of a folder alone, without its evidence.
+    pub fn of(recommender: &'a Recommender, beam: usize) -> Self {
+        let (model, serving) = (recommender.model(), recommender.serving());
+        Ranker::new(model, recommender.catalogue(), &serving.tokens, serving.max_history, beam)
+    }
+
+    /// The same, re-ranked by evidence, under the name `fused`.
+    pub fn fused(self, evidence: &'a Evidence) -> Self {
+        Ranker { evidence: Some(evidence), ..self }
+    }
+
+    /// What the search finds for each query, enough for `k` items.
+    ///
+    /// # Errors
+    /// The search's.
+    pub fn beams(&self, queries: &[Query], k: usize) -> Result<Vec<Vec<Beam>>> {
         // The width is the query's own, so that no list depends on the batch that it came in.
         let width = |q: &Query| match self.widen {
             true => self.beam.max((k + q.exclude.len()).next_multiple_of(WIDER)),
@@ -198,12 +208,11 @@ impl protocol::Recommender for Ranker<'_> {
         };
         let mut order: Vec<usize> = (0..queries.len()).collect();
         order.sort_by_key(|&i| width(&queries[i]));
-        out.clear();
-        out.resize(queries.len(), Vec::new());
+        let mut out = vec![Vec::new(); queries.len()];
         for same in order.chunk_by(|&a, &b| width(&queries[a]) == width(&queries[b])) {
             let mut search = BeamSearch::new(
                 self.model,
-                trie,
+                self.catalogue.trie(),
                 self.tokens,
                 width(&queries[same[0]]),
                 engine::ops::trie_softmax::Normalise::Allowed,
@@ -217,20 +226,42 @@ impl protocol::Recommender for Ranker<'_> {
                 })
                 .collect();
             for (&i, beams) in same.iter().zip(search.search(&prompts)?) {
-                let exclude = &queries[i].exclude;
-                out[i] = beams
-                    .iter()
-                    .map(|beam| Group {
+                out[i] = beams;
+            }
+        }
+        Ok(out)
+    }
+}
+
+impl protocol::Recommender for Ranker<'_> {
+    fn name(&self) -> &str {
+        if self.evidence.is_some() { "fused" } else { "model" }
+    }
+
+    fn recommend(&mut self, queries: &[Query], k: usize, out: &mut Vec<Vec<Group>>) -> Result<()> {
+        let trie = self.catalogue.trie();
+        let mut scratch = Scratch::default();
+        out.clear();
+        for (query, beams) in queries.iter().zip(self.beams(queries, k)?) {
+            let excluded = |item: u32| query.exclude.binary_search(&item).is_ok();
+            out.push(match self.evidence {
+                None => {
+                    let leaf = |b: &Beam| Group {
                         items: trie
-                            .items(beam.leaf)
+                            .items(b.leaf)
                             .iter()
                             .copied()
-                            .filter(|item| exclude.binary_search(item).is_err())
+                            .filter(|&i| !excluded(i))
                             .collect(),
-                    })
-                    .filter(|group| !group.items.is_empty())
-                    .collect();
-            }
+                    };
+                    beams.iter().map(leaf).filter(|group| !group.items.is_empty()).collect()
+                }
+                Some(evidence) => {
+                    let evidence = Some((evidence, &mut scratch));
+                    let list = ranked(trie, &beams, evidence, &query.history, k, excluded);
+                    list.into_iter().map(|(item, _)| Group::one(item)).collect()
+                }
+            });
         }
         Ok(())
     }

@@ -41,6 +41,13 @@ impl Seeds {
         }
     }
 
+    /// Likewise of the models with their evidence; none unless every one of them has some.
+    pub fn of_fused(evaluations: &[(u64, &Evaluation)]) -> Option<Self> {
+        let figures = evaluations.iter().map(|(_, e)| Some(e.fused.as_ref()?.entry.item.values));
+        let seeds = evaluations.iter().map(|(seed, _)| *seed).collect();
+        Some(Seeds { seeds, figures: figures.collect::<Option<_>>()? })
+    }
+
     /// Figure `f` over the seeds.
     pub fn spread(&self, f: usize) -> Spread {
         let n = self.figures.len();

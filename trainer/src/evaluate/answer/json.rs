@@ -1,8 +1,9 @@
 //! The object of `sidra evaluate --json`. Its keys are a promise: new ones come, none goes or changes its meaning.
 
-use super::super::bootstrap;
-use super::super::metrics::NAMES;
-use super::Evaluation;
+use super::super::bootstrap::{self, Difference};
+use super::super::metrics::{FIGURES, NAMES};
+use super::super::seeds::Seeds;
+use super::{Evaluation, Fused};
 use serde_json::{Map, Value, json};
 
 /// What `item` figures mean.
@@ -12,6 +13,29 @@ pub(super) const ITEM: &str = "the target item; items that share a semantic ID s
 pub(super) const SID: &str = "the target's semantic ID as a string: any item that shares it counts as a hit, and a rank is the \
                               ID's (MiniOneRec's definition)";
 
+/// Differences by the figure's name.
+fn by_figure(differences: &[Difference; FIGURES]) -> Value {
+    let figures = NAMES.iter().zip(differences).map(|(&name, d)| {
+        let told =
+            json!({ "mean": d.mean, "interval": [d.interval.low, d.interval.high], "p": d.p });
+        (name.to_owned(), told)
+    });
+    Value::Object(figures.collect())
+}
+
+impl Fused {
+    fn json(&self) -> Value {
+        let differences = self.differences.iter().map(|(name, d)| (name.clone(), by_figure(d)));
+        json!({
+            "item": self.entry.item.json(),
+            "intervals": bootstrap::json(&self.entry.item_intervals),
+            "differences": Value::Object(differences.collect()),
+            "mix": self.mix,
+            "seeds": self.seeds.as_ref().map(Seeds::json),
+        })
+    }
+}
+
 impl Evaluation {
     /// The answer of `sidra evaluate --json`.
     pub fn json(&self) -> Value {
@@ -19,11 +43,7 @@ impl Evaluation {
         let mut differences = Map::new();
         for b in &self.baselines {
             baselines.insert(b.entry.name.clone(), b.entry.item.json().into());
-            let figures = NAMES.iter().zip(&b.difference).map(|(&name, d)| {
-                let told = json!({ "mean": d.mean, "interval": [d.interval.low, d.interval.high], "p": d.p });
-                (name.to_owned(), told)
-            });
-            differences.insert(b.entry.name.clone(), Value::Object(figures.collect()));
+            differences.insert(b.entry.name.clone(), by_figure(&b.difference));
         }
         let buckets = self.buckets.iter().map(|b| {
             let mut figures = Map::new();
@@ -43,6 +63,7 @@ impl Evaluation {
             "invalid": self.invalid,
             "seconds": self.seconds,
             "model": { "item": self.model.item.json(), "sid": self.model.sid.json() },
+            "fused": self.fused.as_ref().map(Fused::json),
             "intervals": {
                 "item": bootstrap::json(&self.model.item_intervals),
                 "sid": bootstrap::json(&self.model.sid_intervals),

@@ -22,6 +22,7 @@ use super::unconstrained::Validity;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::observe::Observer;
+use engine::evidence::Mix;
 use engine::sid::Catalogue;
 
 /// What the caller knows and the evaluation repeats.
@@ -107,6 +108,19 @@ pub struct BucketFigures {
     pub baselines: Vec<(String, Metrics)>,
 }
 
+/// The model re-ranked by the co-visit evidence of its folder: what `recommend` answers with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fused {
+    /// Its figures; every item has a place of its own.
+    pub entry: Entry,
+    /// How model and evidence are mixed, as validation chose.
+    pub mix: Mix,
+    /// Fused minus the model alone and minus each baseline, by name, as [`Baseline::difference`].
+    pub differences: Vec<(String, [Difference; FIGURES])>,
+    /// The figures of models from several seeds, where there are such.
+    pub seeds: Option<Seeds>,
+}
+
 /// An evaluation of a model beside baselines.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
@@ -140,6 +154,8 @@ pub struct Evaluation {
     pub seconds: f64,
     /// The model.
     pub model: Entry,
+    /// The model with its evidence, where its folder has some.
+    pub fused: Option<Fused>,
     /// The baselines, in the order of reports.
     pub baselines: Vec<Baseline>,
     /// Who knows the true next-item distribution, where somebody does: nobody can be better.
@@ -165,7 +181,7 @@ pub struct Evaluation {
 }
 
 /// Evaluates a model on a split beside the baselines, those that have settings tuned on validation, and beside
-/// `best` where the true distribution is known. `observer` hears of trained baselines.
+/// `best` where the true distribution is known. `fused` is the model with its evidence. `observer` hears of trained baselines.
 ///
 /// # Errors
 /// A split without rows, or what a recommender or `progress` (rows done, rows; the model's) ends with.
@@ -173,6 +189,7 @@ pub fn compare(
     data: &Dataset,
     comparison: Comparison<'_>,
     model: &mut dyn Recommender,
+    fused: Option<(&mut dyn Recommender, Mix)>,
     best: Option<&mut dyn Recommender>,
     observer: &dyn Observer,
     progress: &mut dyn FnMut(usize, usize) -> Result<()>,
@@ -210,7 +227,9 @@ pub fn compare(
     let others: Result<Vec<Scores>> =
         others.iter_mut().map(|b| placed(b.as_mut(), quiet)).collect();
     let best = best.map(|b| placed(b, quiet)).transpose()?;
-    let all = All { model: &model, baselines: &others?, best: best.as_ref() };
+    let fused = fused.map(|(f, mix)| Ok::<_, Error>((placed(f, quiet)?, mix))).transpose()?;
+    let fused = fused.as_ref().map(|(scores, mix)| (scores, *mix));
+    let all = All { model: &model, fused, baselines: &others?, best: best.as_ref() };
     Evaluation::new(data, split, &plan, &facts, &queries, &all, &settings, catalogue)
 }
 
@@ -219,6 +238,8 @@ pub fn compare(
 pub struct All<'a> {
     /// The model's.
     pub model: &'a Scores,
+    /// The model's with evidence, and their mix.
+    pub fused: Option<(&'a Scores, Mix)>,
     /// Each baseline's.
     pub baselines: &'a [Scores],
     /// Of whoever knows the true distribution.
@@ -259,12 +280,24 @@ impl Evaluation {
         settings: &Settings,
         catalogue: Option<&Catalogue>,
     ) -> Result<Self> {
-        let All { model, baselines, best } = *all;
+        let All { model, fused, baselines, best } = *all;
         let (people, seed) = (People::of(queries), facts.seed);
-        let beside = |scores: &Scores| -> Result<Baseline> {
+        let minus = |ours: &Scores, theirs: &Scores| {
             let resamples = bootstrap::RESAMPLES;
-            let difference =
-                bootstrap::differences(model, scores, &people, View::Item, seed, resamples)?;
+            bootstrap::differences(ours, theirs, &people, View::Item, seed, resamples)
+        };
+        let fused = fused
+            .map(|(scores, mix)| -> Result<Fused> {
+                let differences = std::iter::once(model)
+                    .chain(baselines)
+                    .map(|other| Ok((other.name.clone(), minus(scores, other)?)))
+                    .collect::<Result<_>>()?;
+                let entry = Entry::new(scores, &people, seed)?;
+                Ok(Fused { entry, mix, differences, seeds: None })
+            })
+            .transpose()?;
+        let beside = |scores: &Scores| -> Result<Baseline> {
+            let difference = minus(model, scores)?;
             Ok(Baseline { entry: Entry::new(scores, &people, seed)?, difference })
         };
         let in_bucket = |b: super::buckets::Bucket| BucketFigures {
@@ -294,6 +327,7 @@ impl Evaluation {
             short: model.short,
             seconds: model.seconds,
             model: Entry::new(model, &people, seed)?,
+            fused,
             baselines: baselines.iter().map(beside).collect::<Result<_>>()?,
             best: best.map(|s| Entry::new(s, &people, seed)).transpose()?,
             buckets: buckets(queries, &data.train_counts(), codes)

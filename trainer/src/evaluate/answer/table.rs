@@ -1,7 +1,8 @@
 //! The table for people.
 
 use super::super::baselines::{NeighboursSpec, Recency, Tuned};
-use super::super::metrics::{Metrics, NAMES};
+use super::super::bootstrap::Difference;
+use super::super::metrics::{FIGURES, Metrics, NAMES};
 use super::Evaluation;
 use super::json::{ITEM, SID};
 
@@ -39,6 +40,12 @@ impl Evaluation {
         lines.push(line("  95 % from", shown.map(|f| format!("{:.4}", bounds[f].low))));
         lines.push(line("         to", shown.map(|f| format!("{:.4}", bounds[f].high))));
         lines.push(line("  by SID string", figures(&self.model.sid)));
+        if let Some(fused) = &self.fused {
+            let bounds = &fused.entry.item_intervals;
+            lines.push(line("fused", figures(&fused.entry.item)));
+            lines.push(line("  95 % from", shown.map(|f| format!("{:.4}", bounds[f].low))));
+            lines.push(line("         to", shown.map(|f| format!("{:.4}", bounds[f].high))));
+        }
         for b in &self.baselines {
             lines.push(line(&b.entry.name, figures(&b.entry.item)));
         }
@@ -51,19 +58,20 @@ impl Evaluation {
             lines.push(line("  model's share", shown.map(share)));
         }
         lines.push(String::new());
-        for b in &self.baselines {
+        let difference = |ours: &str, theirs: &str, all: &[Difference; FIGURES]| {
             let told = ["HR@10", "NDCG@10"].map(|name| {
-                let d = &b.difference[place(name)];
+                let d = &all[place(name)];
                 let (low, high) = (d.interval.low, d.interval.high);
                 format!("{name} {:+.4} [{low:+.4}, {high:+.4}]", d.mean).replace('-', "−")
                     + &format!(" p {:.3}", d.p)
             });
-            lines.push(format!(
-                "{:<29}{}   {}",
-                format!("model − {}", b.entry.name),
-                told[0],
-                told[1]
-            ));
+            format!("{:<29}{}   {}", format!("{ours} − {theirs}"), told[0], told[1])
+        };
+        for (theirs, all) in self.fused.iter().flat_map(|f| &f.differences) {
+            lines.push(difference("fused", theirs, all));
+        }
+        for b in &self.baselines {
+            lines.push(difference("model", &b.entry.name, &b.difference));
         }
         lines.push(String::new());
         let names = self.baselines.iter().map(|b| format!("{:>12}", b.entry.name));
@@ -90,6 +98,13 @@ impl Evaluation {
 
     /// What stands below the table: settings, definitions, the further checks.
     fn notes(&self, lines: &mut Vec<String>) {
+        if let Some(fused) = &self.fused {
+            let (weight, e) = (fused.mix.weight, fused.mix.sharpness);
+            lines.push(format!(
+                "fused: {} p(model) + {weight} p(co-visits), their scores to the power of {e}; both chosen on validation",
+                (100.0 * (1.0 - weight)).round() / 100.0
+            ));
+        }
         if !self.item_knn.is_empty() {
             lines.push(format!("item_knn: {}", self.item_knn));
         }
@@ -112,7 +127,9 @@ impl Evaluation {
         }
         lines.extend(self.unconstrained.iter().map(|v| v.words()));
         lines.extend(self.exact.iter().map(|e| e.table()));
-        lines.extend(self.seeds.iter().map(|s| s.table()));
+        lines.extend(self.seeds.iter().map(|s| format!("model {}", s.table())));
+        let fused = self.fused.iter().filter_map(|f| f.seeds.as_ref());
+        lines.extend(fused.map(|s| format!("fused {}", s.table())));
     }
 }
 

@@ -107,7 +107,7 @@ where
 }
 
 /// Keeps the first `k` of a total order, sorted.
-fn best_first(items: &mut Vec<u32>, k: usize, order: impl Fn(&u32, &u32) -> Ordering) {
+fn best_first<T>(items: &mut Vec<T>, k: usize, order: impl Fn(&T, &T) -> Ordering) {
     if k < items.len() {
         if k > 0 {
             items.select_nth_unstable_by(k - 1, &order);
@@ -225,7 +225,7 @@ pub fn make(
             _ => NeighboursSpec::LAST_ITEM,
         };
         let pairs = Pairs::count(&sequences, items, neighbours.window)?;
-        all.push(Box::new(Neighbours::new(name, &pairs, neighbours)));
+        all.push(Box::new(Neighbours::new(name, &pairs, neighbours)?));
     }
     Ok((all, settings))
 }

@@ -8,6 +8,7 @@
 //! repeats: without those pairs data sets with repeats lose a third. Ties fall to the more frequent, then
 //! to the lower index; items that no neighbour leads to follow by popularity.
 
+use engine::evidence::{self, Scratch};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -15,23 +16,7 @@ use super::super::protocol::{Group, Query, Recommender};
 use super::{best_first, by_popularity};
 use crate::error::{Error, Result};
 
-/// How much less an older item of the history counts.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub enum Recency {
-    /// γᵏ for the item k places before the newest.
-    Geometric(f64),
-    /// 1 / (k + 1).
-    Reciprocal,
-}
-
-impl Recency {
-    fn weight(self, k: usize) -> f64 {
-        match self {
-            Recency::Geometric(gamma) => gamma.powi(k as i32),
-            Recency::Reciprocal => 1.0 / (k + 1) as f64,
-        }
-    }
-}
+pub use engine::evidence::Recency;
 
 /// The setting of a co-visitation recommender.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -156,34 +141,75 @@ impl Pairs {
 pub struct Neighbours {
     name: String,
     spec: NeighboursSpec,
-    start: Vec<usize>,
-    /// (y, C[x, y] · n(x)⁻ᵖ · n(y)⁻ᵠ), only where positive.
-    near: Vec<(u32, f64)>,
+    /// C[x, y] · n(x)⁻ᵖ · n(y)⁻ᵠ.
+    near: evidence::Neighbours,
     counts: Vec<u32>,
     popular: Vec<u32>,
 }
 
-impl Neighbours {
-    /// A recommender over `pairs`, which must have been counted with the setting's window.
-    pub fn new(name: impl Into<String>, pairs: &Pairs, spec: NeighboursSpec) -> Self {
+impl Pairs {
+    /// What `own`, one of the sequences that were counted, adds to W[x, y] for its events y near x under
+    /// a setting: (y, share), one entry a pair of events.
+    pub fn share_of<'a>(
+        &'a self,
+        own: &'a [u32],
+        x: u32,
+        spec: &'a NeighboursSpec,
+    ) -> impl Iterator<Item = (u32, f64)> + 'a {
+        let damp =
+            |item: u32, power: f64| f64::from(self.counts[item as usize].max(1)).powf(-power);
+        let places = own.iter().enumerate().filter(move |&(_, &at)| at == x).map(|(i, _)| i);
+        places.flat_map(move |i| {
+            let near = i.saturating_sub(spec.window)..own.len().min(i + spec.window + 1);
+            near.filter(move |&j| j != i).map(move |j| {
+                let side = if j > i { 1.0 } else { spec.back };
+                let damped = damp(x, spec.from) * damp(own[j], spec.to);
+                (own[j], damped * side / i.abs_diff(j) as f64)
+            })
+        })
+    }
+
+    /// The matrix under a setting, whose window must be the one that was counted: of each item the
+    /// `most` nearest.
+    ///
+    /// # Errors
+    /// A recency that cannot be.
+    pub fn matrix(&self, spec: &NeighboursSpec, most: usize) -> Result<evidence::Neighbours> {
         let damp = |power: f64| -> Vec<f64> {
-            pairs.counts.iter().map(|&n| f64::from(n.max(1)).powf(-power)).collect()
+            self.counts.iter().map(|&n| f64::from(n.max(1)).powf(-power)).collect()
         };
         let (from, to) = (damp(spec.from), damp(spec.to));
-        let mut start = Vec::with_capacity(pairs.start.len());
-        let mut near = Vec::with_capacity(pairs.near.len());
-        for x in 0..pairs.counts.len() {
-            start.push(near.len());
-            for n in &pairs.near[pairs.start[x]..pairs.start[x + 1]] {
-                let weight = (n.after + spec.back * n.before) * from[x] * to[n.item as usize];
-                if weight > 0.0 {
-                    near.push((n.item, weight));
-                }
+        let row = |x: usize| {
+            let near = &self.near[self.start[x]..self.start[x + 1]];
+            let mut row: Vec<(u32, f32)> = near
+                .iter()
+                .map(|n| {
+                    let seen = n.after + spec.back * n.before;
+                    (n.item, (seen * from[x] * to[n.item as usize]) as f32)
+                })
+                .filter(|&(_, weight)| weight > 0.0)
+                .collect();
+            if row.len() > most {
+                row.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+                row.truncate(most);
+                row.sort_by_key(|&(item, _)| item);
             }
-        }
-        start.push(near.len());
+            row
+        };
+        let rows: Vec<_> = (0..self.counts.len()).map(row).collect();
+        Ok(evidence::Neighbours::new(&rows, spec.recency, spec.history)?)
+    }
+}
+
+impl Neighbours {
+    /// A recommender over `pairs`, which must have been counted with the setting's window.
+    ///
+    /// # Errors
+    /// A recency that cannot be.
+    pub fn new(name: impl Into<String>, pairs: &Pairs, spec: NeighboursSpec) -> Result<Self> {
+        let near = pairs.matrix(&spec, usize::MAX)?;
         let popular = by_popularity(&pairs.counts);
-        Neighbours { name: name.into(), spec, start, near, counts: pairs.counts.clone(), popular }
+        Ok(Neighbours { name: name.into(), spec, near, counts: pairs.counts.clone(), popular })
     }
 
     /// The setting.
@@ -191,43 +217,24 @@ impl Neighbours {
         &self.spec
     }
 
-    /// The best `k` items. `scratch` holds a score an item, all zero before and after.
-    fn top(&self, query: &Query, k: usize, scratch: &mut [f64]) -> Vec<u32> {
-        let mut touched = Vec::new();
-        for (age, &item) in query.history.iter().rev().take(self.spec.history).enumerate() {
-            let x = item as usize;
-            if x >= self.counts.len() {
-                continue; // an item that training could not know has no neighbours
-            }
-            let weight = self.spec.recency.weight(age);
-            for &(y, near) in &self.near[self.start[x]..self.start[x + 1]] {
-                if scratch[y as usize] == 0.0 {
-                    touched.push(y);
-                }
-                scratch[y as usize] += weight * near;
-            }
-        }
-        let mut list: Vec<u32> = touched
-            .iter()
-            .copied()
-            .filter(|&y| query.exclude.binary_search(&y).is_err() && scratch[y as usize] > 0.0)
-            .collect();
-        best_first(&mut list, k, |&a, &b| {
-            let (a, b) = (a as usize, b as usize);
-            scratch[b]
-                .total_cmp(&scratch[a])
-                .then(self.counts[b].cmp(&self.counts[a]))
-                .then(a.cmp(&b))
+    /// The best `k` items.
+    fn top(&self, query: &Query, k: usize, scratch: &mut Scratch) -> Vec<u32> {
+        let scores = self.near.scores(&query.history, scratch);
+        let open = |item: u32| query.exclude.binary_search(&item).is_err();
+        let mut list: Vec<(u32, f64)> =
+            scores.iter().copied().filter(|&(item, _)| open(item)).collect();
+        best_first(&mut list, k, |a, b| {
+            let counts = |item: u32| self.counts[item as usize];
+            b.1.total_cmp(&a.1).then(counts(b.0).cmp(&counts(a.0))).then(a.0.cmp(&b.0))
         });
+        let mut list: Vec<u32> = list.into_iter().map(|(item, _)| item).collect();
         if list.len() < k {
-            // Fewer neighbours than k: all of them are listed, so a score of zero tells the others.
-            let others = self.popular.iter().copied().filter(|&y| {
-                scratch[y as usize] == 0.0 && query.exclude.binary_search(&y).is_err()
-            });
+            // Fewer neighbours than k: all of them are listed, the others follow.
+            let near = |item: u32| scores.binary_search_by_key(&item, |s| s.0).is_ok();
+            let others = self.popular.iter().copied().filter(|&item| !near(item) && open(item));
             let room = k - list.len();
             list.extend(others.take(room));
         }
-        touched.iter().for_each(|&y| scratch[y as usize] = 0.0);
         list
     }
 
@@ -235,7 +242,7 @@ impl Neighbours {
     pub fn lists(&self, queries: &[Query], k: usize) -> Vec<Vec<u32>> {
         queries
             .par_iter()
-            .map_init(|| vec![0.0; self.counts.len()], |scratch, query| self.top(query, k, scratch))
+            .map_init(Scratch::default, |scratch, query| self.top(query, k, scratch))
             .collect()
     }
 }
@@ -269,10 +276,17 @@ mod tests {
         let sequences = [vec![0, 1, 2], vec![1, 0, 3]];
         let pairs = Pairs::count(&sequences, 5, 2).unwrap();
         assert_eq!(pairs.counts, [2, 2, 1, 1, 0]);
-        let knn = Neighbours::new("item_knn", &pairs, SPEC);
+        let knn = Neighbours::new("item_knn", &pairs, SPEC).unwrap();
         let (p, q) = (2f64.powf(-0.25), 2f64.powf(-0.1));
-        assert_eq!(knn.near[knn.start[0]..knn.start[1]], [(1, 1.6 * p * q), (2, 0.5 * p), (3, p)]);
-        assert_eq!(knn.near[knn.start[2]..knn.start[3]], [(0, 0.5 * 0.6 * q), (1, 0.6 * q)]);
+        // One item's history is scored with its row.
+        let row = |x: u32| knn.near.scores(&[x], &mut Scratch::default());
+        let stored = |weight: f64| f64::from(weight as f32);
+        assert_eq!(row(0), [(1, stored(1.6 * p * q)), (2, stored(0.5 * p)), (3, stored(p))]);
+        assert_eq!(row(2), [(0, stored(0.5 * 0.6 * q)), (1, stored(0.6 * q))]);
+        // The nearest alone.
+        let nearest = pairs.matrix(&SPEC, 1).unwrap();
+        assert_eq!(nearest.entries(), 4);
+        assert_eq!(nearest.scores(&[0], &mut Scratch::default()), [(1, stored(1.6 * p * q))]);
         // History 0 then 1: item 0 gets 1.6, 1 gets ½·1.6, 2 gets 1 + ¼, 3 gets ½ + ½ (times p; q on 0, 1).
         assert_eq!(knn.lists(&[query(&[0, 1], &[])], 9), [[0, 2, 3, 1, 4]]);
         assert_eq!(knn.lists(&[query(&[0, 1], &[0, 1])], 3), [[2, 3, 4]]);
@@ -290,7 +304,8 @@ mod tests {
             .map(|_| (0..draw.below(9)).map(|_| draw.below(items) as u32).collect())
             .collect();
         let spec = NeighboursSpec { window: 3, back: 0.4, history: 4, ..SPEC };
-        let knn = Neighbours::new("knn", &Pairs::count(&sequences, items, 3).unwrap(), spec);
+        let knn =
+            Neighbours::new("knn", &Pairs::count(&sequences, items, 3).unwrap(), spec).unwrap();
         let n = |x: u32| sequences.iter().flatten().filter(|&&y| y == x).count().max(1) as f64;
         let near = |x: u32, y: u32| {
             let mut sum = 0.0;
@@ -318,7 +333,7 @@ mod tests {
             let list = &knn.lists(&[query(&history, &[])], items)[0];
             assert_eq!(list.len(), items);
             for pair in list.windows(2) {
-                assert!(score(pair[0]) >= score(pair[1]) - 1e-12, "{list:?}");
+                assert!(score(pair[0]) >= score(pair[1]) - 1e-6, "{list:?}");
             }
         }
     }

@@ -60,7 +60,7 @@ fn search(rows: &[Query], sequences: &[Vec<u32>], items: usize) -> Result<Tuned>
                     pairs = Pairs::count(sequences, items, spec.window)?;
                     counted = spec.window;
                 }
-                let ndcg = ndcg(&Neighbours::new("item_knn", &pairs, spec), rows);
+                let ndcg = ndcg(&Neighbours::new("item_knn", &pairs, spec)?, rows);
                 tried.push(spec);
                 if ndcg > best.ndcg {
                     best = Tuned { spec, ndcg, ..best };
@@ -117,12 +117,13 @@ mod tests {
             })
             .collect();
         let pairs = Pairs::count(&train, items, NeighboursSpec::ITEM_KNN.window).unwrap();
-        let start = ndcg(&Neighbours::new("start", &pairs, NeighboursSpec::ITEM_KNN), &rows);
+        let start =
+            ndcg(&Neighbours::new("start", &pairs, NeighboursSpec::ITEM_KNN).unwrap(), &rows);
         let tuned = search(&rows, &train, items).unwrap();
         assert!(tuned.ndcg > start + 0.02, "{start} → {tuned:?}");
         assert_eq!(tuned, search(&rows, &train, items).unwrap());
         // What tuning reports is what the setting gives.
         let pairs = Pairs::count(&train, items, tuned.spec.window).unwrap();
-        assert_eq!(ndcg(&Neighbours::new("again", &pairs, tuned.spec), &rows), tuned.ndcg);
+        assert_eq!(ndcg(&Neighbours::new("again", &pairs, tuned.spec).unwrap(), &rows), tuned.ndcg);
     }
 }

@@ -10,6 +10,9 @@ use super::{Report, Section, escape};
 /// Buckets of fewer rows than this say little; they are shown paler.
 const FEW: usize = 100;
 
+/// The model re-ranked by its folder's evidence.
+pub const FUSED: &str = "with co-visits";
+
 /// The figure of that name among [`NAMES`].
 pub fn place(name: &str) -> usize {
     NAMES.iter().position(|&n| n == name).unwrap_or(0)
@@ -37,8 +40,10 @@ fn ranked(e: &Evaluation, f: usize) -> Vec<(String, &'static str, &Entry)> {
     let class = |name: &str| if Some(name) == rival { "rival" } else { "other" };
     let others = e.baselines.iter().map(|b| (shown(&b.entry.name), class(&b.entry.name), &b.entry));
     let best = e.best.iter().map(|b| ("best possible".to_owned(), "best", b));
+    let fused = e.fused.iter().map(|f| (FUSED.to_owned(), "model", &f.entry));
     let mut rows: Vec<_> = [("this model".to_owned(), "model", &e.model)]
         .into_iter()
+        .chain(fused)
         .chain(others)
         .chain(best)
         .collect();
@@ -245,6 +250,11 @@ pub fn table(report: &Report) -> Option<Section> {
     row("bound", "95 % to", &|f| e.model.item_intervals[f].high);
     if e.model.sid.values != e.model.item.values {
         row("", "by SID string", &of(&e.model.sid));
+    }
+    if let Some(fused) = &e.fused {
+        row("model", FUSED, &of(&fused.entry.item));
+        row("bound", "95 % from", &|f| fused.entry.item_intervals[f].low);
+        row("bound", "95 % to", &|f| fused.entry.item_intervals[f].high);
     }
     let rival = strongest(e).map(|b| b.entry.name.as_str());
     for b in &e.baselines {

@@ -98,6 +98,30 @@ fn headline(e: &Evaluation) -> String {
             d.p
         );
     }
+    if let Some(fused) = &e.fused {
+        let _ = write!(
+            out,
+            " Re-ranked by the co-visits that its folder keeps, with a weight of {} chosen on validation, it comes to {}",
+            fused.mix.weight,
+            figure(&fused.entry)
+        );
+        let rival = strongest(e).map(|b| b.entry.name.as_str());
+        match fused.differences.iter().find(|d| Some(d.0.as_str()) == rival) {
+            None => out.push('.'),
+            Some((name, d)) => {
+                let d = &d[ten];
+                let _ = write!(
+                    out,
+                    ": {} over {} (95&nbsp;%: {} to {}, p&nbsp;{:.3}).",
+                    signed(d.mean),
+                    escape(&shown(name)),
+                    signed(d.interval.low),
+                    signed(d.interval.high),
+                    d.p
+                );
+            }
+        }
+    }
     if let Some(best) = e.best.as_ref().map(|b| b.item.values[ten]).filter(|&b| b > 0.0) {
         let share = 100.0 * e.model.item.values[ten] / best;
         let _ = write!(

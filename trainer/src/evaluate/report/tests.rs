@@ -43,7 +43,7 @@ fn evaluation() -> Evaluation {
     let mut best = Ranked::new("oracle", 12, next);
     let quiet = &mut |_, _| Ok(());
     let how = Comparison { baselines: Which::fast(), ..Comparison::new(Split::Test, facts) };
-    compare(&data, how, &mut model, Some(&mut best), &Silent, quiet).unwrap()
+    compare(&data, how, &mut model, None, Some(&mut best), &Silent, quiet).unwrap()
 }
 
 /// Titles as they come: markup, quotes, a bell, right to left, and one that never ends.

@@ -94,6 +94,7 @@ fn prepare(config: Config, recompute: bool, losses: Losses) -> Result<Call, Stri
         .map(|_| Sample {
             tokens: (0..TOKENS).map(|_| 3 + draws.below(config.vocab_size - 3) as u32).collect(),
             learn_from: 1,
+            ..Sample::default()
         })
         .collect();
     let batch = Batch::new(&samples);

@@ -70,7 +70,11 @@ fn batch(ids: &[Vec<u32>], tokens: &SidTokens) -> Batch {
         .iter()
         .map(|&items| {
             let ids = (0..items).flat_map(|i| ids[i * 7 % ids.len()].clone());
-            Sample { tokens: std::iter::once(tokens.bos).chain(ids).collect(), learn_from: 1 }
+            Sample {
+                tokens: std::iter::once(tokens.bos).chain(ids).collect(),
+                learn_from: 1,
+                ..Sample::default()
+            }
         })
         .collect();
     Batch::new(&samples)

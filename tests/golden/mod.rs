@@ -52,6 +52,7 @@ impl Golden {
             .map(|s| Sample {
                 tokens: tokens(s),
                 learn_from: s["learn_from"].as_u64().unwrap() as usize,
+                ..Sample::default()
             })
             .collect()
     }

@@ -130,7 +130,11 @@ fn reference_loss(config: &Config, w: &[Vec<f64>], batch: &Batch, spec: &attenti
 
 fn samples() -> Vec<Sample> {
     [(&[1, 4, 9, 3, 20][..], 1), (&[1, 7], 1), (&[1, 5, 5, 6, 11, 2, 13, 8], 4)]
-        .map(|(tokens, learn_from)| Sample { tokens: tokens.to_vec(), learn_from })
+        .map(|(tokens, learn_from)| Sample {
+            tokens: tokens.to_vec(),
+            learn_from,
+            ..Sample::default()
+        })
         .to_vec()
 }
 
@@ -251,9 +255,13 @@ fn trie_loss_against_finite_differences() {
     let sample = |items: &[usize]| {
         let mut out = vec![tokens.bos];
         items.iter().for_each(|&i| tokens.push(codes.get(i), &mut out));
-        Sample { tokens: out, learn_from: 1 }
+        Sample { tokens: out, learn_from: 1, ..Sample::default() }
     };
-    let batch = Batch::new(&[sample(&[0, 2, 5]), sample(&[4, 1])]);
+    let mut taught = sample(&[4, 1]);
+    for entries in [&[(0, 0.2), (2, 0.1)][..], &[(0, 0.5)], &[], &[(1, 0.3), (5, 0.3)]] {
+        taught.teaching.push(entries.iter().copied());
+    }
+    let batch = Batch::new(&[sample(&[0, 2, 5]), taught]);
     let mut loss = TrieLoss::new(&trie, &tokens, 0.1);
     let (_, gradient) = engine_gradients(&model, &batch, &mut loss);
 

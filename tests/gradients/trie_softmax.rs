@@ -2,7 +2,7 @@
 //! against the reference.
 
 use engine::Tensor;
-use engine::ops::trie_softmax::loss::{self, LossSpec};
+use engine::ops::trie_softmax::loss::{self, LossSpec, Soft};
 use engine::sid::{Codes, Trie};
 use engine::testing::{assert_parity, check_gradient, normal, poison, wide};
 
@@ -23,8 +23,13 @@ fn reference_gradient() {
         for smoothing in [0.0, 0.2] {
             let spec = LossSpec { rows: 1, level, vocab: 70, token_base: 3, smoothing };
             let x = wide(&normal(5, 70, 2.0));
-            let dx = loss::reference(&spec, allowed, code, 1.0, &x).1;
-            check_gradient("logits", &x, &dx, |x| loss::reference(&spec, allowed, code, 1.0, x).0);
+            let taught = [(u32::from(allowed[0]), 0.3), (code, 0.1)];
+            for soft in [&[][..], &taught] {
+                let dx = loss::reference(&spec, allowed, code, soft, 1.0, &x).1;
+                check_gradient("logits", &x, &dx, |x| {
+                    loss::reference(&spec, allowed, code, soft, 1.0, x).0
+                });
+            }
         }
     }
 }
@@ -34,22 +39,43 @@ fn fast_path_equals_the_reference() {
     let trie = trie();
     let (nodes, codes): (Vec<u32>, Vec<u32>) =
         (0..37).map(|i| [(0, 7), (1, 0), (1, 63), (2, i % 40)][i as usize % 4]).unzip();
-    for (smoothing, scale, spread) in [(0.0, 1.0, 1.0), (0.1, 0.03, 20.0)] {
+    // A teacher's entries for some rows: codes that the row's node allows, none, or the row's own.
+    let entries = |row: usize| -> Vec<(u32, f32)> {
+        match row % 4 {
+            0 => vec![(7, 0.125)],
+            1 => vec![(0, 0.25), (63, 0.125)],
+            3 => vec![(0, 0.1), (5, 0.3), (39, 0.05)],
+            _ => vec![],
+        }
+    };
+    let (mut start, mut soft_codes, mut weights) = (vec![0], vec![], vec![]);
+    for row in 0..37 {
+        soft_codes.extend(entries(row).iter().map(|e| e.0));
+        weights.extend(entries(row).iter().map(|e| e.1));
+        start.push(soft_codes.len() as u32);
+    }
+    let taught = Soft { start: &start, codes: &soft_codes, weights: &weights };
+    for (smoothing, scale, spread, soft) in
+        [(0.0, 1.0, 1.0, None), (0.1, 0.03, 20.0, None), (0.1, 0.5, 3.0, Some(taught))]
+    {
         let spec = LossSpec { rows: 37, level: 1, vocab: 69, token_base: 5, smoothing };
         let x = normal(9, 37 * 69, spread);
         let mut logits = Tensor::from_f32(&[37, 69], x.clone());
         let mut losses = Tensor::from_f32(&[37], poison(37));
-        loss::cross_entropy(&spec, &trie, &nodes, &codes, scale, &mut logits, &mut losses).unwrap();
+        loss::cross_entropy(&spec, &trie, &nodes, &codes, soft, scale, &mut logits, &mut losses)
+            .unwrap();
         // All rows together: one row's rounding in f32 may happen to be nil.
         let by_row = |row: usize| (trie.children(1, nodes[row]).1, row * 69..(row + 1) * 69);
         let (mut truth, mut plain) = ((vec![], vec![]), (vec![], vec![]));
         for row in 0..37 {
             let (allowed, at) = by_row(row);
             let wide = wide(&x[at.clone()]);
-            let (l, dx) = loss::reference(&spec, allowed, codes[row], f64::from(scale), &wide);
+            let entries = soft.map_or(vec![], |_| entries(row));
+            let (l, dx) =
+                loss::reference(&spec, allowed, codes[row], &entries, f64::from(scale), &wide);
             truth.0.push(l);
             truth.1.extend(dx);
-            let (l, dx) = loss::reference(&spec, allowed, codes[row], scale, &x[at]);
+            let (l, dx) = loss::reference(&spec, allowed, codes[row], &entries, scale, &x[at]);
             plain.0.push(l);
             plain.1.extend(dx);
         }
@@ -64,12 +90,35 @@ fn a_code_that_no_item_has_is_an_error() {
     let spec = LossSpec { rows: 1, level: 1, vocab: 64, token_base: 0, smoothing: 0.0 };
     let (mut logits, mut losses) =
         (Tensor::from_f32(&[1, 64], vec![0.0; 64]), Tensor::from_f32(&[1], vec![0.0]));
-    let error = loss::cross_entropy(&spec, &trie, &[0], &[8], 1.0, &mut logits, &mut losses)
+    let error = loss::cross_entropy(&spec, &trie, &[0], &[8], None, 1.0, &mut logits, &mut losses)
         .unwrap_err()
         .to_string();
     assert!(error.contains("8 in row 0 does not follow node 0"), "{error}");
-    let error = loss::cross_entropy(&spec, &trie, &[3], &[8], 1.0, &mut logits, &mut losses)
+    let error = loss::cross_entropy(&spec, &trie, &[3], &[8], None, 1.0, &mut logits, &mut losses)
         .unwrap_err()
         .to_string();
     assert!(error.contains("the level has 3 nodes"), "{error}");
+}
+
+#[test]
+fn teaching_that_cannot_be_is_an_error() {
+    let trie = trie();
+    let spec = LossSpec { rows: 1, level: 1, vocab: 64, token_base: 0, smoothing: 0.2 };
+    for (start, codes, weights, words) in [
+        ([0, 1], [9], [0.5], "code 9 in row 0 does not follow node 1"),
+        ([0, 1], [0], [-0.5], "weight -0.5"),
+        ([0, 1], [0], [f32::NAN], "weight NaN"),
+        ([0, 1], [0], [0.9], "0.9 together"),
+        ([0, 2], [0], [0.5], "start does not rise"),
+        ([1, 0], [0], [0.5], "start does not rise"),
+    ] {
+        let (mut logits, mut losses) =
+            (Tensor::from_f32(&[1, 64], vec![0.0; 64]), Tensor::from_f32(&[1], vec![0.0]));
+        let soft = Some(Soft { start: &start, codes: &codes, weights: &weights });
+        let error =
+            loss::cross_entropy(&spec, &trie, &[1], &[63], soft, 1.0, &mut logits, &mut losses)
+                .unwrap_err()
+                .to_string();
+        assert!(error.contains(words), "{error}");
+    }
 }

@@ -178,7 +178,7 @@ mod tests {
             let model = Transformer { weights: Weights::random(&config, 1, 0.1), config };
             let config = &model.config;
             let tokens: Vec<u32> = (0..30).map(|i| 3 + i % 40).collect();
-            let batch = Batch::new(&[Sample { tokens, learn_from: 11 }]);
+            let batch = Batch::new(&[Sample { tokens, learn_from: 11, ..Sample::default() }]);
             let mut ws = match recompute {
                 true => Workspace::recomputing(config),
                 false => Workspace::training(config),

@@ -4,12 +4,41 @@ use engine::Tensor;
 use engine::model::transformer::Packed;
 
 /// One training sequence: tokens, and which of them are learned (the first never is).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sample {
     /// Tokens, first to last.
     pub tokens: Vec<u32>,
     /// First token that carries loss; every later one does too.
     pub learn_from: usize,
+    /// What a teacher adds to each learned token, in their order; empty without one.
+    pub teaching: Teaching,
+}
+
+/// Codes beside the label that a teacher finds likely, and their weights: a sparse row a label.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Teaching {
+    /// End of each label's entries.
+    ends: Vec<u32>,
+    codes: Vec<u32>,
+    weights: Vec<f32>,
+}
+
+impl Teaching {
+    /// Adds the next label's entries: (code of its level, weight), codes ascending.
+    pub fn push(&mut self, entries: impl Iterator<Item = (u32, f32)>) {
+        for (code, weight) in entries {
+            self.codes.push(code);
+            self.weights.push(weight);
+        }
+        self.ends.push(self.codes.len() as u32);
+    }
+
+    /// The codes and weights of label `i`; none beyond those that were added.
+    pub fn label(&self, i: usize) -> (&[u32], &[f32]) {
+        let Some(&end) = self.ends.get(i) else { return (&[], &[]) };
+        let at = i.checked_sub(1).map_or(0, |i| self.ends[i]) as usize..end as usize;
+        (&self.codes[at.clone()], &self.weights[at])
+    }
 }
 
 /// Packed sequences and, at some of their rows, the token that comes next.
@@ -21,6 +50,8 @@ pub struct Batch {
     pub rows: Tensor,
     /// Their labels, [R] u32.
     pub labels: Tensor,
+    /// What a teacher adds to them.
+    pub teaching: Teaching,
 }
 
 impl Batch {
@@ -29,10 +60,13 @@ impl Batch {
         let inputs: Vec<&[u32]> =
             samples.iter().map(|s| &s.tokens[..s.tokens.len().saturating_sub(1)]).collect();
         let (mut rows, mut labels, mut at) = (Vec::new(), Vec::new(), 0u32);
+        let mut teaching = Teaching::default();
         for (sample, input) in samples.iter().zip(&inputs) {
             for i in sample.learn_from.max(1)..sample.tokens.len() {
                 rows.push(at + i as u32 - 1);
                 labels.push(sample.tokens[i]);
+                let (codes, weights) = sample.teaching.label(i - sample.learn_from.max(1));
+                teaching.push(codes.iter().copied().zip(weights.iter().copied()));
             }
             at += input.len() as u32;
         }
@@ -40,6 +74,7 @@ impl Batch {
             packed: Packed::new(&inputs),
             rows: Tensor::from_u32(&[rows.len()], rows),
             labels: Tensor::from_u32(&[labels.len()], labels),
+            teaching,
         }
     }
 }
@@ -50,7 +85,11 @@ mod tests {
 
     #[test]
     fn labels_stand_one_token_ahead_within_their_sample() {
-        let sample = |tokens: &[u32], learn_from| Sample { tokens: tokens.to_vec(), learn_from };
+        let sample = |tokens: &[u32], learn_from| Sample {
+            tokens: tokens.to_vec(),
+            learn_from,
+            ..Sample::default()
+        };
         let b = Batch::new(&[sample(&[1, 5, 6], 1), sample(&[1], 1), sample(&[1, 7, 8, 9], 3)]);
         assert_eq!(b.packed.tokens.u32().unwrap(), [1, 5, 1, 7, 8]);
         assert_eq!(b.packed.positions.u32().unwrap(), [0, 1, 0, 1, 2]);

@@ -6,7 +6,7 @@ pub mod batch;
 pub mod next_token;
 pub mod trie;
 
-pub use batch::{Batch, Sample};
+pub use batch::{Batch, Sample, Teaching};
 pub use next_token::NextToken;
 pub use trie::TrieLoss;
 

@@ -2,7 +2,7 @@
 //! softmax runs over the children of the label's prefix alone, so no capacity goes into learning
 //! which IDs exist, and a code without alternatives costs nothing.
 
-use super::{Batch, Loss};
+use super::{Batch, Loss, Teaching};
 use engine::model::{Config, Transformer};
 use engine::ops::trie_softmax::loss::{self, LossSpec};
 use engine::ops::{embedding, linear};
@@ -31,6 +31,10 @@ struct Level {
     rows: Vec<u32>,
     nodes: Vec<u32>,
     codes: Vec<u32>,
+    /// What a teacher adds, row by row; see [`loss::Soft`].
+    soft_start: Vec<u32>,
+    soft_codes: Vec<u32>,
+    soft_weights: Vec<f32>,
     /// `rows` as an index, [R] u32.
     picked: Tensor,
     /// The level's tokens, [codes of the level] u32.
@@ -53,6 +57,9 @@ impl<'a> TrieLoss<'a> {
                     rows: Vec::new(),
                     nodes: Vec::new(),
                     codes: Vec::new(),
+                    soft_start: Vec::new(),
+                    soft_codes: Vec::new(),
+                    soft_weights: Vec::new(),
                     picked: Tensor::zeros(&[0], DType::U32),
                     table: Tensor::from_u32(&[size as usize], (base..base + size).collect()),
                 })
@@ -68,11 +75,15 @@ impl<'a> TrieLoss<'a> {
 
     /// Sorts the labels by level and finds each one's place in the trie: a label at level 0 stands
     /// at the root, a later one below the label before it.
-    fn sort(&mut self, labels: &[u32]) -> Result<()> {
+    fn sort(&mut self, labels: &[u32], teaching: &Teaching) -> Result<()> {
         for level in &mut self.levels {
             level.rows.clear();
             level.nodes.clear();
             level.codes.clear();
+            level.soft_start.clear();
+            level.soft_start.push(0);
+            level.soft_codes.clear();
+            level.soft_weights.clear();
         }
         let (mut node, mut next) = (self.trie.root(), 0);
         for (row, &label) in labels.iter().enumerate() {
@@ -96,6 +107,10 @@ impl<'a> TrieLoss<'a> {
             at.rows.push(row as u32);
             at.nodes.push(node);
             at.codes.push(code);
+            let (codes, weights) = teaching.label(row);
+            at.soft_codes.extend_from_slice(codes);
+            at.soft_weights.extend_from_slice(weights);
+            at.soft_start.push(at.soft_codes.len() as u32);
             node = self
                 .trie
                 .child(level, node, code)
@@ -131,12 +146,17 @@ impl Loss for TrieLoss<'_> {
         let all = batch.rows.len();
         dnormed.zero()?;
         let mut total = 0.0;
-        self.sort(batch.labels.u32()?)?;
+        self.sort(batch.labels.u32()?, &batch.teaching)?;
         for (level, at) in self.levels.iter().enumerate() {
             let (rows, size) = (at.rows.len(), at.table.len());
             if rows == 0 {
                 continue;
             }
+            let soft = (!at.soft_codes.is_empty()).then_some(loss::Soft {
+                start: &at.soft_start,
+                codes: &at.soft_codes,
+                weights: &at.soft_weights,
+            });
             // This level's rows of the head's input, and its tokens' rows of the head.
             let (picked, codes) = (&at.picked, &at.table);
             let pick = embedding::Spec { tokens: rows, vocab: all, width: c };
@@ -159,6 +179,7 @@ impl Loss for TrieLoss<'_> {
                 self.trie,
                 &at.nodes,
                 &at.codes,
+                soft,
                 scale,
                 &mut self.logits,
                 &mut self.loss,

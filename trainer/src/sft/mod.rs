@@ -13,6 +13,7 @@ mod recipe;
 mod run;
 mod state;
 mod step;
+mod teacher;
 
 pub use checkpoint::Checkpoints;
 pub use folder::RunFolder;

@@ -2,6 +2,7 @@
 //! epoch, so that a run knows its number of steps, and a resumed one its place.
 
 use super::TrainRecipe;
+use super::teacher::Teacher;
 use crate::loss::Sample;
 use engine::cpu::random::Stream;
 use engine::sid::Codes;
@@ -17,6 +18,7 @@ pub(super) fn plan(
     sequences: &[&[u32]],
     codes: &Codes,
     tokens: &SidTokens,
+    teacher: Option<&Teacher>,
     train: &TrainRecipe,
     seed: u64,
     epoch: u64,
@@ -32,7 +34,12 @@ pub(super) fn plan(
             _ => 0,
         };
         let items = &whole[start..(start + train.max_items).min(whole.len())];
-        let sample = sample(items, codes, tokens);
+        let mut sample = sample(items, codes, tokens);
+        if let Some(teacher) = teacher {
+            for (at, &item) in items.iter().enumerate() {
+                teacher.teach((i, start + at), item, codes, &mut sample.teaching);
+            }
+        }
         filled += sample.tokens.len() - 1;
         batch.push(sample);
         if filled >= train.batch_tokens {
@@ -53,5 +60,5 @@ fn sample(items: &[u32], codes: &Codes, tokens: &SidTokens) -> Sample {
     for &item in items {
         tokens.push(codes.get(item as usize), &mut out);
     }
-    Sample { tokens: out, learn_from: 1 }
+    Sample { tokens: out, learn_from: 1, ..Sample::default() }
 }

@@ -179,6 +179,9 @@ pub struct TrainRecipe {
     pub objective: Objective,
     /// Label smoothing over the same.
     pub smoothing: f64,
+    /// Share of a label that moves to the items which co-visits of everybody else expect there; needs
+    /// the objective `trie`.
+    pub teacher: f64,
     /// Longest training sequence in items; longer ones are cut at a random place each epoch.
     pub max_items: usize,
     /// Epochs between evaluations on validation rows; 0 evaluates after the last epoch only.
@@ -209,6 +212,7 @@ impl Default for TrainRecipe {
             recompute: false,
             objective: Objective::Trie,
             smoothing: 0.0,
+            teacher: 0.0,
             max_items: 20,
             evaluate_every: 0,
             evaluate_rows: 0,
@@ -233,6 +237,11 @@ impl TrainRecipe {
         within("train.warmup", self.warmup, 0.0, 1.0)?;
         within("train.dropout", self.dropout, 0.0, 0.95)?;
         within("train.smoothing", self.smoothing, 0.0, 0.95)?;
+        within("train.teacher", self.teacher, 0.0, 0.95 - self.smoothing)?;
+        if self.teacher > 0.0 && self.objective != Objective::Trie {
+            let problem = "needs train.objective = \"trie\"; set it to 0 or change the objective";
+            return Err(Error::usage("train.teacher", problem));
+        }
         within("train.max_items", self.max_items, 2, 1 << 16)?;
         within("train.checkpoint_every", self.checkpoint_every, 0, 1 << 40)?;
         within("train.checkpoint_seconds", self.checkpoint_seconds, 0, 1 << 24)?;

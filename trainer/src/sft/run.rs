@@ -4,6 +4,7 @@ use super::checkpoint::{Checkpoints, Saved};
 use super::plan::plan;
 use super::state::Position;
 use super::step::{Run, Spikes};
+use super::teacher::Teacher;
 use super::{History, ModelRecipe, Objective, TrainRecipe};
 use crate::backward::Gradients;
 use crate::error::{Error, Result};
@@ -92,7 +93,8 @@ pub fn train(
     run.at.history.memory = Some(memory);
 
     // The plan of an epoch is a pure function of seed and epoch, so the number of steps is known.
-    let plans = |epoch| plan(&sequences, codes, tokens, train, seed, epoch);
+    let teacher = Teacher::new(&sequences, codes.len(), train)?;
+    let plans = |epoch| plan(&sequences, codes, tokens, teacher.as_ref(), train, seed, epoch);
     let steps_an_epoch = plans(0).len().div_ceil(train.accumulate) as u64;
     let steps = steps_an_epoch * train.epochs;
     let schedule = Schedule {

@@ -189,7 +189,7 @@ mod tests {
             at: Position::default(),
             spikes: Spikes::default(),
         };
-        let batch = [vec![Sample { tokens: vec![1, 3, 4, 5], learn_from: 1 }]];
+        let batch = [vec![Sample { tokens: vec![1, 3, 4, 5], learn_from: 1, ..Sample::default() }]];
         let schedule = Schedule { peak: 1e-3, warmup: 0, steps: 9, decay: Decay::Constant };
         let bits = |w: &Weights| -> Vec<u32> {
             w.tensors().flat_map(|t| t.f32().unwrap()).map(|v| v.to_bits()).collect()

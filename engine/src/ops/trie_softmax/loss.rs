@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   p[r, c]  = exp(x[r, b + c] − lse[r])                  c ∈ A(r) = children(node[r])
-//!   loss[r]  = Σ_c t[r, c] · (lse[r] − x[r, b + c])       t = (1 − s)·[c = code[r]] + s/|A(r)|
+//!   loss[r]  = Σ_c t[r, c] · (lse[r] − x[r, b + c])       t = (1 − s − Σ w)·[c = code[r]] + s/|A(r)| + w[r, c]
 //!   dx[r, v] = scale · (p − t) at v = b + c for c ∈ A(r), else 0
 //! ```
 
@@ -33,8 +33,27 @@ pub struct LossSpec {
     pub smoothing: f32,
 }
 
+/// Weights w that a teacher moves from a row's code to other allowed codes, as sparse rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Soft<'a> {
+    /// Row r has the entries `start[r]..start[r + 1]`. [R + 1]
+    pub start: &'a [u32],
+    /// Codes, ascending within a row.
+    pub codes: &'a [u32],
+    /// Their weights, 0 or more, together at most 1 − s.
+    pub weights: &'a [f32],
+}
+
+impl Soft<'_> {
+    /// The entries of row `row`.
+    fn row(&self, row: usize) -> impl Iterator<Item = (u32, f32)> + '_ {
+        let at = self.start[row] as usize..self.start[row + 1] as usize;
+        self.codes[at.clone()].iter().copied().zip(self.weights[at].iter().copied())
+    }
+}
+
 /// Writes every row's loss, [R], and turns its `logits`, [R, V], into their gradient times `scale`.
-/// `nodes` [R] are the rows' places at `spec.level`, `codes` [R] what comes next.
+/// `nodes` [R] are the rows' places at `spec.level`, `codes` [R] what comes next; `soft` adds a teacher.
 ///
 /// # Errors
 /// A length or bound that contradicts the spec; a node that the trie does not have; a code that its
@@ -44,14 +63,18 @@ pub fn cross_entropy(
     trie: &Trie,
     nodes: &[u32],
     codes: &[u32],
+    soft: Option<Soft>,
     scale: f32,
     logits: &mut Tensor,
     loss: &mut Tensor,
 ) -> Result<()> {
     spec.check(trie, nodes, codes, logits, loss)?;
+    if let Some(soft) = &soft {
+        spec.check_soft(trie, nodes, soft)?;
+    }
     match (logits.data_mut(), loss.data_mut()) {
         (DataMut::F32(x), DataMut::F32(l)) => {
-            cpu(spec, trie, nodes, codes, scale, x, l);
+            cpu(spec, trie, nodes, codes, soft, scale, x, l);
             Ok(())
         }
         _ => Err(no_arm(OP, &[logits, loss])),
@@ -108,6 +131,39 @@ impl LossSpec {
     }
 }
 
+impl LossSpec {
+    fn check_soft(&self, trie: &Trie, nodes: &[u32], soft: &Soft) -> Result<()> {
+        let wrong = |problem: String| Err(Error::invalid(format!("{OP}: soft"), problem));
+        expect_len(OP, "soft.start", soft.start.len(), self.rows + 1)?;
+        expect_len(OP, "soft.weights", soft.weights.len(), soft.codes.len())?;
+        let end = soft.start.last().copied().unwrap_or_default() as usize;
+        if soft.start[0] != 0
+            || end != soft.codes.len()
+            || soft.start.windows(2).any(|w| w[0] > w[1])
+        {
+            return wrong(format!("start does not rise from 0 to {}", soft.codes.len()));
+        }
+        for (row, &node) in nodes.iter().enumerate() {
+            let mut sum = 0.0;
+            for (c, w) in soft.row(row) {
+                if trie.child(self.level, node, c).is_none() {
+                    return wrong(format!("code {c} in row {row} does not follow node {node}"));
+                }
+                if w.is_nan() || w < 0.0 {
+                    return wrong(format!("weight {w} in row {row}"));
+                }
+                sum += w;
+            }
+            if sum > 1.0 - self.smoothing + 1e-5 {
+                return wrong(format!(
+                    "weights of row {row} are {sum} together, above 1 − smoothing"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Rows of one task: fixed, so that nothing depends on the thread count.
 const ROWS: usize = 16;
 
@@ -116,6 +172,7 @@ fn cpu(
     trie: &Trie,
     nodes: &[u32],
     codes: &[u32],
+    soft: Option<Soft>,
     scale: f32,
     x: &mut [f32],
     loss: &mut [f32],
@@ -134,7 +191,15 @@ fn cpu(
                     *logit = x[spec.token_base + c as usize];
                 }
                 let at = allowed.partition_point(|&c| u32::from(c) < codes[row]);
-                *loss = simd::run(Row { x: compact, at, smoothing: spec.smoothing, scale });
+                let taught = || soft.iter().flat_map(|s| s.row(row));
+                let place = |c: u32| allowed.partition_point(|&a| u32::from(a) < c);
+                // What the teacher's share adds to the loss: w · (x[code] − x[c]).
+                let moved: f32 = taught().map(|(c, w)| w * (compact[at] - compact[place(c)])).sum();
+                *loss = moved + simd::run(Row { x: compact, at, smoothing: spec.smoothing, scale });
+                for (c, w) in taught() {
+                    compact[place(c)] -= scale * w;
+                    compact[at] += scale * w;
+                }
                 x.fill(0.0);
                 for (&c, &g) in allowed.iter().zip(compact.iter()) {
                     x[spec.token_base + c as usize] = g;
@@ -189,6 +254,7 @@ pub fn reference<R: Real>(
     spec: &LossSpec,
     allowed: &[u16],
     code: u32,
+    soft: &[(u32, f32)],
     scale: R,
     x: &[R],
 ) -> (R, Vec<R>) {
@@ -198,9 +264,15 @@ pub fn reference<R: Real>(
     let lse = m + z.ln();
     let s = <R as From<f32>>::from(spec.smoothing);
     let uniform = s / <R as From<f32>>::from(allowed.len() as f32);
+    let w = |c: u32| {
+        let of = soft.iter().filter(|e| e.0 == c).map(|e| <R as From<f32>>::from(e.1));
+        of.fold(R::zero(), |sum, w| sum + w)
+    };
+    let moved = allowed.iter().fold(R::zero(), |sum, &c| sum + w(u32::from(c)));
     let (mut loss, mut dx) = (R::zero(), vec![R::zero(); x.len()]);
     for &c in allowed {
-        let target = uniform + if u32::from(c) == code { R::one() - s } else { R::zero() };
+        let own = if u32::from(c) == code { R::one() - s - moved } else { R::zero() };
+        let target = uniform + own + w(u32::from(c));
         loss += target * (lse - x[at(c)]);
         dx[at(c)] = scale * ((x[at(c)] - lse).exp() - target);
     }

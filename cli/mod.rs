@@ -115,7 +115,7 @@ pub fn run() -> ExitCode {
             let text = serde_json::to_string_pretty(&answer.json).expect("plain JSON");
             put(&format!("{text}\n"), code)
         }
-        Ok((answer, code)) => put(&answer.text, code),
+        Ok((answer, code)) => put(&format!("{}\n", answer.text.trim_end_matches('\n')), code),
         Err(error) => {
             let code = exit_code(&error);
             progress::tell(&format!("sidra: {error}"));

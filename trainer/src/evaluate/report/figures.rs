@@ -67,7 +67,7 @@ pub fn comparison(report: &Report) -> Option<Section> {
         draw::dots(name, &dots.collect::<Vec<_>>())
     };
     let mut body = format!(
-        "<p class=\"note\">The whiskers hold 95&nbsp;% of the means of resampled rows.</p>\
+        "<p class=\"note\">The whiskers hold 95&nbsp;% of the means over resampled people.</p>\
          <div class=\"two\">{}{}</div>",
         chart("NDCG@10"),
         chart("HR@10")
@@ -75,7 +75,7 @@ pub fn comparison(report: &Report) -> Option<Section> {
     if !e.baselines.is_empty() {
         let _ = write!(
             body,
-            "<h3>The model minus each baseline, row by row</h3><p class=\"note\">Both on the same resampled rows. Where a \
+            "<h3>The model minus each baseline, row by row</h3><p class=\"note\">Both over the same resampled people. Where a \
              whisker keeps clear of zero, the difference is significant at 5&nbsp;%.</p><div class=\"two\">{}{}</div>",
             differences(e, "NDCG@10"),
             differences(e, "HR@10")

@@ -129,7 +129,7 @@ fn headline(e: &Evaluation) -> String {
             " It reaches {share:.0}&nbsp;% of the best possible, {best:.4}, which knows the world’s true chances."
         );
     }
-    out + "</p><p class=\"note\">The intervals say how far the figures depend on which rows \
+    out + "</p><p class=\"note\">The intervals say how far the figures depend on which people \
            were drawn. They are of one trained model: what another seed of training would change is not in them.</p>"
 }
 
@@ -260,7 +260,7 @@ pub fn terms(report: &Report) -> Option<Section> {
         ),
         (
             "p",
-            "two-sided, paired bootstrap: how often resampled rows alone would carry the difference across zero",
+            "two-sided, paired bootstrap: how often resampled people alone would carry the difference across zero",
         ),
         (
             "item-kNN",

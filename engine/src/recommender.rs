@@ -57,7 +57,8 @@ pub struct Recommendation {
     pub score: f32,
 }
 
-/// Model, catalogue, token map and, where training kept it, co-visit evidence. Searching needs `&self` alone, so one can serve many threads.
+/// Model, catalogue, token map and, where training kept it, co-visit evidence. Searching needs `&self`
+/// alone, so one can serve many threads.
 #[derive(Debug)]
 pub struct Recommender {
     model: Transformer,

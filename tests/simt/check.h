@@ -7,6 +7,7 @@
 #include <random>
 #include <string>
 #include <vector>
+#include <cuda_bf16.h>
 #include "simt.h"
 
 // Exact-size heap memory: ASan then sees an access one element past the end.
@@ -47,6 +48,44 @@ inline void require_near(const std::vector<float>& y, const std::vector<double>&
   const double allowed = 2 * noise + 4 * 1.1920929e-7 * largest;
   for (size_t i = 0; i < truth.size(); ++i) {
     const double off = std::fabs(y[i] - truth[i]);
+    if (!(off <= allowed)) {
+      printf("%s: element %zu is %.9g, truth %.9g: off by %.3g, %.3g allowed\n", what.c_str(), i,
+             double(y[i]), truth[i], off, allowed);
+      require(false, what);
+    }
+  }
+}
+
+// Rounds to the nearest bf16, ties to even: inputs that a kernel on bf16 and its reference share.
+inline std::vector<float> round_bf16(std::vector<float> v) {
+  for (float& x : v) x = __bfloat162float(__float2bfloat16_rn(x));
+  return v;
+}
+inline std::vector<__nv_bfloat16> to_bf16(const std::vector<float>& v) {
+  std::vector<__nv_bfloat16> b(v.size());
+  for (size_t i = 0; i < v.size(); ++i) b[i] = __float2bfloat16_rn(v[i]);
+  return b;
+}
+inline std::vector<float> from_bf16(const std::vector<__nv_bfloat16>& b) {
+  std::vector<float> v(b.size());
+  for (size_t i = 0; i < b.size(); ++i) v[i] = __bfloat162float(b[i]);
+  return v;
+}
+
+// require_near for a result that is stored in bf16 once: an element may lie one bf16 step of its own
+// magnitude further off. `inner`: what rounding intermediates to bf16 costs beside that, relative to
+// the truth's largest magnitude (0 where a kernel keeps f32 inside).
+inline void require_near_bf16(const std::vector<float>& y, const std::vector<double>& truth,
+                              const std::vector<float>& plain, double inner, const std::string& what) {
+  require(y.size() == truth.size() && plain.size() == truth.size(), what + ": length");
+  double noise = 0, largest = 0;
+  for (size_t i = 0; i < truth.size(); ++i) {
+    noise = std::max(noise, std::fabs(plain[i] - truth[i]));
+    largest = std::max(largest, std::fabs(truth[i]));
+  }
+  for (size_t i = 0; i < truth.size(); ++i) {
+    const double off = std::fabs(y[i] - truth[i]);
+    const double allowed = 2 * noise + (4 * 1.1920929e-7 + inner) * largest + std::fabs(truth[i]) / 256;
     if (!(off <= allowed)) {
       printf("%s: element %zu is %.9g, truth %.9g: off by %.3g, %.3g allowed\n", what.c_str(), i,
              double(y[i]), truth[i], off, allowed);

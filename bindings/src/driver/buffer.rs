@@ -13,6 +13,8 @@ impl Element for f32 {}
 impl Element for bf16 {}
 impl Element for u32 {}
 impl Element for u16 {}
+/// Device addresses in a table that a kernel reads.
+impl Element for u64 {}
 
 /// Elements in the memory of one GPU; freed, in the order of its stream, when dropped.
 pub struct Buffer<T> {

@@ -4,7 +4,7 @@
 use super::{Buffer, Element, Gpu};
 use crate::error::{Error, Result, driver};
 use bytemuck::Pod;
-use cudarc::driver::{DeviceRepr, LaunchArgs, LaunchConfig, PushKernelArg};
+use cudarc::driver::{CudaFunction, DeviceRepr, LaunchArgs, LaunchConfig, PushKernelArg, sys};
 
 /// A parameter struct, passed by value.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +33,8 @@ impl Grid {
 /// A launch that is being put together: arguments in the kernel's order, then [`Call::run`].
 pub(crate) struct Call<'a> {
     name: &'static str,
+    #[allow(dead_code, reason = "read by `shared`")]
+    function: &'a CudaFunction,
     args: LaunchArgs<'a>,
     config: LaunchConfig,
 }
@@ -71,11 +73,28 @@ impl Gpu {
             block_dim: (grid.threads, 1, 1),
             shared_mem_bytes: 0,
         };
-        Ok(Call { name, args, config })
+        Ok(Call { name, function, args, config })
     }
 }
 
 impl<'a> Call<'a> {
+    /// Gives each block `bytes` of dynamic shared memory; above 48 KiB the kernel is told first.
+    ///
+    /// # Errors
+    /// More than the device has, in the driver's words.
+    #[allow(dead_code, reason = "for kernels with dynamic shared memory")]
+    pub(crate) fn shared(mut self, bytes: u32) -> Result<Self> {
+        if bytes > 48 << 10 {
+            let most = i32::try_from(bytes).unwrap_or(i32::MAX);
+            let attribute =
+                sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            let what = format!("asking for {bytes} bytes of shared memory for {}", self.name);
+            self.function.set_attribute(attribute, most).map_err(driver(what))?;
+        }
+        self.config.shared_mem_bytes = bytes;
+        Ok(self)
+    }
+
     pub(crate) fn arg(mut self, argument: impl Argument<'a>) -> Self {
         argument.push(&mut self.args);
         self

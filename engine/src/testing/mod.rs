@@ -53,6 +53,31 @@ pub fn assert_parity(y: &[f32], truth: &[f64], plain: &[f32], case: &dyn Debug) 
     }
 }
 
+/// Rounds to the nearest bf16, ties to even: inputs that an operator on bf16 and its reference share.
+pub fn round_bf16(x: &[f32]) -> Vec<f32> {
+    x.iter().map(|&v| half::bf16::from_f32(v).to_f32()).collect()
+}
+
+/// [`assert_parity`] for a result that is stored in bf16 once: each element may lie one bf16 step of its own
+/// magnitude (2⁻⁸, twice the rounding) further off. `inner` is what rounding intermediates to bf16
+/// costs beside that, relative to the truth's largest magnitude: 0 where an operator keeps f32 inside,
+/// 2⁻⁸ for attention weights on tensor cores.
+///
+/// # Panics
+/// As [`assert_parity`].
+pub fn assert_parity_bf16(y: &[f32], truth: &[f64], plain: &[f32], inner: f64, case: &dyn Debug) {
+    assert_eq!(y.len(), truth.len(), "{case:?}: length");
+    let largest = truth.iter().fold(0.0f64, |m, t| m.max(t.abs()));
+    let noise = 2.0 * distance(plain, truth) + (4.0 * f64::from(f32::EPSILON) + inner) * largest;
+    for (i, (&y, &t)) in y.iter().zip(truth).enumerate() {
+        let (off, allowed) = ((f64::from(y) - t).abs(), noise + t.abs() / 256.0);
+        assert!(
+            off <= allowed,
+            "{case:?}: element {i} is {y:e}, truth {t:e}: off by {off:e}, {allowed:e} allowed"
+        );
+    }
+}
+
 /// Central differences in f64 against an analytic gradient: |numeric − analytic| ≤ 1e-5 + 1e-3·|numeric|
 /// with step 1e-6 (the tolerances of PyTorch's gradcheck).
 ///

@@ -66,7 +66,9 @@ fn generate(root: &Path) -> Result<String, String> {
 }
 
 fn run() -> Result<(), String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    // Cargo says at run time where the sources are: a program built in another checkout writes here.
+    let here = std::env::var_os("CARGO_MANIFEST_DIR");
+    let root = here.map_or(env!("CARGO_MANIFEST_DIR").into(), PathBuf::from).join("../..");
     let libclang = root.join(".toolchain/clang/native");
     let named = std::env::var_os("LIBCLANG_PATH").is_some_and(|v| !v.is_empty());
     if !named && libclang.is_dir() {

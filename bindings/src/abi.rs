@@ -5,6 +5,97 @@
 
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct AttentionParams {
+    pub heads: u32,
+    pub kv_heads: u32,
+    pub scale: f32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of AttentionParams"][::core::mem::size_of::<AttentionParams>() - 12usize];
+    [
+        "Alignment of AttentionParams",
+    ][::core::mem::align_of::<AttentionParams>() - 4usize];
+    [
+        "Offset of field: AttentionParams::heads",
+    ][::core::mem::offset_of!(AttentionParams, heads) - 0usize];
+    [
+        "Offset of field: AttentionParams::kv_heads",
+    ][::core::mem::offset_of!(AttentionParams, kv_heads) - 4usize];
+    [
+        "Offset of field: AttentionParams::scale",
+    ][::core::mem::offset_of!(AttentionParams, scale) - 8usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct AttentionQueryTile {
+    pub query: u32,
+    pub queries: u32,
+    pub key: u32,
+    pub keys: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of AttentionQueryTile",
+    ][::core::mem::size_of::<AttentionQueryTile>() - 16usize];
+    [
+        "Alignment of AttentionQueryTile",
+    ][::core::mem::align_of::<AttentionQueryTile>() - 4usize];
+    [
+        "Offset of field: AttentionQueryTile::query",
+    ][::core::mem::offset_of!(AttentionQueryTile, query) - 0usize];
+    [
+        "Offset of field: AttentionQueryTile::queries",
+    ][::core::mem::offset_of!(AttentionQueryTile, queries) - 4usize];
+    [
+        "Offset of field: AttentionQueryTile::key",
+    ][::core::mem::offset_of!(AttentionQueryTile, key) - 8usize];
+    [
+        "Offset of field: AttentionQueryTile::keys",
+    ][::core::mem::offset_of!(AttentionQueryTile, keys) - 12usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct AttentionKeyTile {
+    pub key: u32,
+    pub keys: u32,
+    pub query: u32,
+    pub queries: u32,
+    pub ahead: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of AttentionKeyTile"][::core::mem::size_of::<AttentionKeyTile>() - 20usize];
+    [
+        "Alignment of AttentionKeyTile",
+    ][::core::mem::align_of::<AttentionKeyTile>() - 4usize];
+    [
+        "Offset of field: AttentionKeyTile::key",
+    ][::core::mem::offset_of!(AttentionKeyTile, key) - 0usize];
+    [
+        "Offset of field: AttentionKeyTile::keys",
+    ][::core::mem::offset_of!(AttentionKeyTile, keys) - 4usize];
+    [
+        "Offset of field: AttentionKeyTile::query",
+    ][::core::mem::offset_of!(AttentionKeyTile, query) - 8usize];
+    [
+        "Offset of field: AttentionKeyTile::queries",
+    ][::core::mem::offset_of!(AttentionKeyTile, queries) - 12usize];
+    [
+        "Offset of field: AttentionKeyTile::ahead",
+    ][::core::mem::offset_of!(AttentionKeyTile, ahead) - 16usize];
+};
+pub const ATTENTION_ROWS: AttentionTiles = 128;
+pub const ATTENTION_COLUMNS: AttentionTiles = 64;
+pub const ATTENTION_WARPS: AttentionTiles = 4;
+pub const ATTENTION_DELTA: AttentionTiles = 256;
+pub const ATTENTION_FORWARD_BYTES: AttentionTiles = 768;
+pub const ATTENTION_BACKWARD_BYTES: AttentionTiles = 1024;
+pub const ATTENTION_STATS_BYTES: AttentionTiles = 1024;
+pub type AttentionTiles = ::core::ffi::c_uint;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct CodebookParams {
     pub points: u32,
     pub width: u32,

@@ -24,6 +24,18 @@ PRIM uint32_t pack_bf16(float lo, float hi) {
   return u;
 }
 
+// 2ˣ, at most 2 ulp off, results below 2⁻¹²⁶ flushed to 0: one instruction of the special-function unit.
+PRIM float exp2_approx(float x) {
+#ifdef SIMT_CPU
+  const float y = exp2f(x);
+  return y < 1.17549435e-38f ? 0.0f : y;
+#else
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#endif
+}
+
 // 32-bit address in the shared window.
 PRIM uint32_t smem_u32(const void* p) {
 #ifdef SIMT_CPU
@@ -67,6 +79,14 @@ PRIM void cp_async_16(void* dst, const void* src, uint32_t src_bytes) {
   simt::cp_async(dst, src, 16, src_bytes);
 #else
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(smem_u32(dst)), "l"(src), "r"(src_bytes) : "memory");
+#endif
+}
+// 4 bytes global -> shared; src_bytes 0 writes zeros.
+PRIM void cp_async_4(void* dst, const void* src, uint32_t src_bytes) {
+#ifdef SIMT_CPU
+  simt::cp_async(dst, src, 4, src_bytes);
+#else
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(smem_u32(dst)), "l"(src), "r"(src_bytes) : "memory");
 #endif
 }
 PRIM void cp_async_commit() {

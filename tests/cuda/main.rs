@@ -15,6 +15,7 @@ use std::sync::OnceLock;
 
 const CUDA: Device = Device::Cuda(0);
 
+mod attention;
 mod codebook;
 mod rmsnorm;
 mod trie_softmax;

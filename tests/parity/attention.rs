@@ -162,8 +162,8 @@ fn bad_calls_are_refused() {
         "q holds 16 elements where its shape asks for 20",
     );
     refused(spec(1, 1, 4), Segments::cached(&[4], &[3]), "segment 0 has 4 queries but 3 keys");
-    refused(spec(1, 1, 4), Segments { q: vec![0, 4], k: vec![0, 2, 4] }, "2 bounds of queries");
-    refused(spec(1, 1, 4), Segments { q: vec![], k: vec![] }, "ascend from 0");
-    refused(spec(1, 1, 4), Segments { q: vec![0, 5, 4], k: vec![0, 4, 4] }, "ascend from 0");
+    refused(spec(1, 1, 4), Segments::from_bounds(vec![0, 4], vec![0, 2, 4]), "2 bounds of queries");
+    refused(spec(1, 1, 4), Segments::from_bounds(vec![], vec![]), "ascend from 0");
+    refused(spec(1, 1, 4), Segments::from_bounds(vec![0, 5, 4], vec![0, 4, 4]), "ascend from 0");
     refused(spec(1, 1, 4), Segments::packed(&[u32::MAX, 9]), "q holds 16");
 }

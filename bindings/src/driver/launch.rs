@@ -33,7 +33,6 @@ impl Grid {
 /// A launch that is being put together: arguments in the kernel's order, then [`Call::run`].
 pub(crate) struct Call<'a> {
     name: &'static str,
-    #[allow(dead_code, reason = "read by `shared`")]
     function: &'a CudaFunction,
     args: LaunchArgs<'a>,
     config: LaunchConfig,
@@ -82,7 +81,6 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     /// More than the device has, in the driver's words.
-    #[allow(dead_code, reason = "for kernels with dynamic shared memory")]
     pub(crate) fn shared(mut self, bytes: u32) -> Result<Self> {
         if bytes > 48 << 10 {
             let most = i32::try_from(bytes).unwrap_or(i32::MAX);

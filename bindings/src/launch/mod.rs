@@ -2,6 +2,7 @@
 //! on, sets the grid, launches. What a length cannot show, a type carries. The maths is in the head of
 //! `kernels/<family>.cu`.
 
+pub mod attention;
 pub mod codebook;
 pub mod rmsnorm;
 pub mod trie_softmax;

@@ -164,7 +164,7 @@ impl Transformer {
             *n += u32::from(w[1] > w[0]);
             Some(*n)
         }));
-        let last = Segments { q: ends, k: batch.segments.k.clone() };
+        let last = Segments::from_bounds(ends, batch.segments.k.clone());
         let rows = Tensor::from_u32(&[rows.len()], rows);
         let end = self.config.num_hidden_layers - 1;
         let (tokens, positions) = (&batch.tokens, &batch.positions);

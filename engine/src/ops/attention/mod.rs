@@ -5,16 +5,21 @@
 //! Queries stand at the end of their segment's keys, so a prompt behind a KV cache is the same call;
 //! query head h uses kv head h / (H / Hkv). Forward keeps lse[i] = ln Σ_j exp(scale · q[i]·k[j]), from
 //! which backward recomputes the weights: no S × S matrix exists anywhere.
+//! On a GPU, q, k, v, o and the gradients are bf16 and the segments need a mirror there
+//! ([`Segments::mirror`]); the heads' size is 16, 32, 64 or 128.
 //! Elsewhere: beams over a shared prompt (`ops::attention_decode`), rotation of q and k (`ops::rope`).
 
 mod cpu;
 pub mod reference;
+mod segments;
 pub(crate) mod tile;
 
 use super::Work;
 use crate::error::{Error, Result, expect_len};
 use crate::profile;
 use crate::tensor::{self, Data, DataMut, Tensor};
+use bindings::{abi::AttentionParams, launch};
+pub use segments::{Capacity, Segments};
 
 const OP: &str = "attention";
 
@@ -29,77 +34,6 @@ pub struct Spec {
     pub head_dim: usize,
     /// Factor of the scores before the softmax, 1/√D in most models.
     pub scale: f32,
-}
-
-/// Where each segment's tokens stand: queries `q[b] .. q[b + 1]`, keys `k[b] .. k[b + 1]`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Segments {
-    /// Running sum of query lengths, B + 1 numbers from 0 to T.
-    pub q: Vec<u32>,
-    /// Running sum of key lengths, B + 1 numbers from 0 to S.
-    pub k: Vec<u32>,
-}
-
-impl Segments {
-    /// Segments that attend to themselves alone, of these lengths, one after another.
-    pub fn packed(lengths: &[u32]) -> Self {
-        Self::cached(lengths, lengths)
-    }
-
-    /// Segments of `queries[b]` new tokens at the end of `keys[b]` keys.
-    pub fn cached(queries: &[u32], keys: &[u32]) -> Self {
-        let sums = |lengths: &[u32]| {
-            let mut sums = Vec::with_capacity(lengths.len() + 1);
-            sums.push(0u32);
-            for &n in lengths {
-                // What saturates cannot agree with a tensor's length: `check` reports it.
-                sums.push(sums[sums.len() - 1].saturating_add(n));
-            }
-            sums
-        };
-        Segments { q: sums(queries), k: sums(keys) }
-    }
-
-    /// B, the number of segments.
-    pub fn len(&self) -> usize {
-        self.q.len().saturating_sub(1)
-    }
-
-    /// Whether there is no segment.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// T, queries in all.
-    pub fn queries(&self) -> usize {
-        self.q.last().map_or(0, |&n| n as usize)
-    }
-
-    /// S, keys in all.
-    pub fn keys(&self) -> usize {
-        self.k.last().map_or(0, |&n| n as usize)
-    }
-
-    fn check(&self) -> Result<()> {
-        let wrong = |problem: String| Err(Error::invalid("attention: segments", problem));
-        if self.q.len() != self.k.len() {
-            return wrong(format!("{} bounds of queries, {} of keys", self.q.len(), self.k.len()));
-        }
-        for (name, bounds) in [("queries", &self.q), ("keys", &self.k)] {
-            if bounds.first() != Some(&0) || !bounds.is_sorted() {
-                return wrong(format!("bounds of {name} do not ascend from 0"));
-            }
-        }
-        for b in 0..self.len() {
-            let (tq, tk) = (self.q[b + 1] - self.q[b], self.k[b + 1] - self.k[b]);
-            if tq > tk {
-                return wrong(format!(
-                    "segment {b} has {tq} queries but {tk} keys; a query is among its keys"
-                ));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// o ← attention(q, k, v); lse is kept for [`backward`].
@@ -118,10 +52,21 @@ pub fn forward(
 ) -> Result<()> {
     let _span = profile::span("attention forward");
     spec.check(segments, &[("q", q), ("o", o)], &[("k", k), ("v", v)], lse)?;
+    let device = q.device();
     match (q.data(), k.data(), v.data(), o.data_mut(), lse.data_mut()) {
         (Data::F32(q), Data::F32(k), Data::F32(v), DataMut::F32(o), DataMut::F32(lse)) => {
             cpu::forward(spec, segments, q, k, v, o, lse);
             Ok(())
+        }
+        (
+            Data::CudaBf16(q),
+            Data::CudaBf16(k),
+            Data::CudaBf16(v),
+            DataMut::CudaBf16(o),
+            DataMut::CudaF32(lse),
+        ) => {
+            let (p, d, plan) = (spec.params()?, spec.size()?, segments.plan(device)?);
+            Ok(launch::attention::forward(p, d, plan, q, k, v, o, lse)?)
         }
         _ => Err(tensor::no_arm(OP, &[q, k, v, o, lse])),
     }
@@ -189,6 +134,23 @@ impl Spec {
         Ok(())
     }
 
+    fn size(&self) -> Result<u32> {
+        Ok(bindings::count(OP, "head size", self.head_dim)?)
+    }
+
+    fn params(&self) -> Result<AttentionParams> {
+        if !(self.scale > 0.0 && self.scale.is_finite()) {
+            let problem =
+                format!("scale is {}; the CUDA kernels take a number above 0", self.scale);
+            return Err(Error::invalid("attention: spec", problem));
+        }
+        Ok(AttentionParams {
+            heads: bindings::count(OP, "heads", self.heads)?,
+            kv_heads: bindings::count(OP, "kv_heads", self.kv_heads)?,
+            scale: self.scale,
+        })
+    }
+
     fn check(
         &self,
         segments: &Segments,
@@ -198,7 +160,7 @@ impl Spec {
     ) -> Result<()> {
         self.check_heads(OP)?;
         segments.check()?;
-        let (t, s) = (segments.queries(), segments.keys());
+        let (t, s) = segments.rows(lse.device())?;
         for (name, x) in by_query {
             expect_len(OP, name, x.len(), t * self.heads * self.head_dim)?;
         }

@@ -1,0 +1,81 @@
+//! attention: causal, over packed segments and grouped heads. What is computed is in the head of
+//! `kernels/attention.cu`; which tiles, in [`Plan`].
+
+mod plan;
+
+use crate::abi::{ATTENTION_FORWARD_BYTES, ATTENTION_WARPS, AttentionParams};
+use crate::driver::{Buffer, ByValue, Grid, same_gpu};
+use crate::error::{Error, Result, count, expect_len};
+use half::bf16;
+pub use plan::{Capacity, Plan};
+
+const OP: &str = "attention";
+
+/// The kernel for a head size out of those for 16, 32, 64 and 128.
+///
+/// # Errors
+/// Another head size.
+pub(super) fn by_head_size<T: Copy>(op: &'static str, d: u32, of: [T; 4]) -> Result<T> {
+    let at = [16, 32, 64, 128].iter().position(|&have| have == d);
+    at.map(|i| of[i]).ok_or_else(|| Error::Bound {
+        op,
+        arg: "head size",
+        have: d as usize,
+        allowed: "16, 32, 64 or 128".into(),
+    })
+}
+
+/// Checks the heads; elements of a row of q and of k.
+fn widths(p: &AttentionParams, head_dim: u32) -> Result<(usize, usize)> {
+    if p.kv_heads == 0 || p.heads == 0 || !p.heads.is_multiple_of(p.kv_heads) {
+        let allowed = "divisors of the query heads".into();
+        return Err(Error::Bound { op: OP, arg: "kv heads", have: p.kv_heads as usize, allowed });
+    }
+    Ok((p.heads as usize * head_dim as usize, p.kv_heads as usize * head_dim as usize))
+}
+
+/// o ← attention(q, k, v), lse ← logarithm of each row's softmax denominator. With T and S the plan's
+/// capacity: q, o `[T, H·D]` · k, v `[S, Hkv·D]` · lse `[T, H]`. Rows of no segment: o 0, lse −∞.
+///
+/// # Errors
+/// Lengths that contradict the plan, head sizes other than 16, 32, 64 and 128, kv heads that do not
+/// divide the heads, buffers on different GPUs, or what the driver says.
+pub fn forward(
+    p: AttentionParams,
+    head_dim: u32,
+    plan: &Plan,
+    q: &Buffer<bf16>,
+    k: &Buffer<bf16>,
+    v: &Buffer<bf16>,
+    o: &mut Buffer<bf16>,
+    lse: &mut Buffer<f32>,
+) -> Result<()> {
+    let name = by_head_size(
+        OP,
+        head_dim,
+        [
+            "attention_forward_bf16_d16",
+            "attention_forward_bf16_d32",
+            "attention_forward_bf16_d64",
+            "attention_forward_bf16_d128",
+        ],
+    )?;
+    let ((width, kv_width), rows) = (widths(&p, head_dim)?, plan.capacity());
+    expect_len(OP, "q", q.len(), rows.queries * width)?;
+    expect_len(OP, "k", k.len(), rows.keys * kv_width)?;
+    expect_len(OP, "v", v.len(), rows.keys * kv_width)?;
+    expect_len(OP, "o", o.len(), rows.queries * width)?;
+    expect_len(OP, "lse", lse.len(), rows.queries * p.heads as usize)?;
+    same_gpu(OP, &[q.gpu(), k.gpu(), v.gpu(), o.gpu(), lse.gpu(), plan.gpu()])?;
+    let blocks = count(OP, "blocks", plan.query_tiles as usize * p.heads as usize)?;
+    if blocks == 0 {
+        return Ok(());
+    }
+    let p = ByValue(p);
+    let call = q.gpu().launch(name, Grid { blocks: (blocks, 1), threads: ATTENTION_WARPS * 32 })?;
+    let call = call.shared(ATTENTION_FORWARD_BYTES * head_dim)?;
+    // SAFETY: the arguments are the kernel's, in its order. Rows stay below T and S by what `Plan`
+    // guarantees, columns below H·D and Hkv·D by the grid; 16-byte copies start at multiples of D ≥ 16
+    // elements of allocations that are aligned to 256 bytes.
+    unsafe { call.arg(o).arg(lse).arg(q).arg(k).arg(v).arg(&plan.by_query).arg(&p).run() }
+}

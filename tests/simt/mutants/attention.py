@@ -1,0 +1,15 @@
+MUTANTS = [
+    ("no barrier before the tiles are overwritten", "attention.cu", r"    __syncthreads\(\);  // the next round.*", ""),
+    ("computes before the copy has arrived", "attention.cu", r"cp_async_wait<1>\(\);\n    __syncthreads", "cp_async_wait<2>();\n    __syncthreads"),
+    ("mask off by one key", "attention.cu", r"first \+ j <= first_sees \+ r;", "first + j < first_sees + r;"),
+    ("diagonal tiles taken whole", "attention.cu", r"first \+ SLICE - 1 <= first_sees", "first + SLICE - 1 <= last_sees"),
+    ("last tile skipped", "attention.cu", r"first > last_sees\) break", "first >= last_sees) break"),
+    ("kv head of another group", "attention.cu", r"head / \(p.heads / p.kv_heads\)", "head % p.kv_heads"),
+    ("keys behind the segment loaded", "attention.cu", r"first \+ r < t.keys \? x", "first + r < t.keys + 1 ? x"),
+    ("rows behind the tile written", "attention.cu", r"r < t.queries \? o \+ at_query", "r <= t.queries ? o + at_query"),
+    ("lse in base 2", "attention.cu", r"p.scale \+ logf\(sum\)", "p.scale + log2f(sum)"),
+    ("o not brought to the new maximum", "common/attend.cuh", r"o\[b\]\[j\]\[e\] \*= fix\[b\]\[e / 2\]", "o[b][j][e] *= fix[b][0]"),
+    ("rescaling skipped when some lanes need it", "common/attend.cuh", r"!__any_sync\(ALL_LANES, moved\)", "!__all_sync(ALL_LANES, moved)"),
+    ("maximum over two of four lanes", "common/attend.cuh", r"return fmaxf\(v, __shfl_xor_sync\(ALL_LANES, v, 2\)\)", "return v"),
+    ("a row's chunks not permuted", "common/attend.cuh", r"chunk \^ \(row \* TURNS / 8 % TURNS\)", "chunk"),
+]

@@ -14,6 +14,8 @@ use engine::recommender::{prompt, ranked};
 use engine::sid::Catalogue;
 use engine::text::SidTokens;
 use engine::{Device, Recommender};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::Path;
 
 /// How to evaluate a model.
@@ -73,6 +75,7 @@ pub fn evaluate_model(
     let catalogue = recommender.catalogue();
     check_catalogue(data, catalogue)?;
     let serving = recommender.serving();
+    let found = Found::default();
     let ranker = |beam| Ranker::of(recommender, beam);
     let mut dump = settings.dump.map(Dump::create).transpose()?;
     let rows = data.rows(settings.split).len();
@@ -89,10 +92,17 @@ pub fn evaluate_model(
         dump: dump.as_mut(),
     };
     let evidence = recommender.evidence();
-    let mut fused = evidence.map(|e| (ranker(beam).fused(e), e.mix));
+    let mut fused = evidence.map(|e| (ranker(beam).sharing(&found).fused(e), e.mix));
+    let mut model = ranker(beam);
+    if evidence.is_some() {
+        model = model.sharing(&found);
+    }
     let fused = fused.as_mut().map(|(r, mix)| (r as &mut dyn protocol::Recommender, *mix));
     let mut evaluation =
-        compare(data, comparison, &mut ranker(beam), fused, best, observer, &mut progress)?;
+        compare(data, comparison, &mut model, fused, best, observer, &mut progress)?;
+    if let Some(fused) = &mut evaluation.fused {
+        fused.entry.seconds += evaluation.seconds; // it re-ranks what the model's search found
+    }
     dump.map_or(Ok(()), Dump::finish)?;
     let item = &evaluation.model.item;
     observer.end(&format!("NDCG@10 {:.4}, HR@10 {:.4}", item.ndcg(10), item.hr(10)));
@@ -159,8 +169,15 @@ fn check_catalogue(data: &Dataset, catalogue: &Catalogue) -> Result<()> {
     }
 }
 
+/// What a search found, by person, position and k: the model alone and the model with evidence rank the same
+/// beams, so one searches and the other looks here. It belongs to one model, beam width and treatment of
+/// seen items.
+#[derive(Debug, Default)]
+pub struct Found(RefCell<HashMap<(u32, u32, usize), Vec<Beam>>>);
+
 /// The model as the evaluator sees it: histories in, ranked groups of items out.
 pub struct Ranker<'a> {
+    found: Option<&'a Found>,
     model: &'a Transformer,
     catalogue: &'a Catalogue,
     tokens: &'a SidTokens,
@@ -182,7 +199,16 @@ impl<'a> Ranker<'a> {
         max_history: usize,
         beam: usize,
     ) -> Self {
-        Ranker { model, catalogue, tokens, max_history, beam, widen: true, evidence: None }
+        Ranker {
+            found: None,
+            model,
+            catalogue,
+            tokens,
+            max_history,
+            beam,
+            widen: true,
+            evidence: None,
+        }
     }
 
     /// The model of a folder alone, without its evidence.
@@ -194,6 +220,24 @@ impl<'a> Ranker<'a> {
     /// The same, re-ranked by evidence, under the name `fused`.
     pub fn fused(self, evidence: &'a Evidence) -> Self {
         Ranker { evidence: Some(evidence), ..self }
+    }
+
+    /// The same, its searches shared with everybody who has `found`.
+    pub fn sharing(self, found: &'a Found) -> Self {
+        Ranker { found: Some(found), ..self }
+    }
+
+    /// [`Ranker::beams`], taken from what is shared where all of it is there.
+    fn beams_once(&self, queries: &[Query], k: usize) -> Result<Vec<Vec<Beam>>> {
+        let Some(Found(found)) = self.found else { return self.beams(queries, k) };
+        let key = |q: &Query| (q.user, q.position, k);
+        let known = |q: &Query| found.borrow().get(&key(q)).cloned();
+        if let Some(known) = queries.iter().map(known).collect() {
+            return Ok(known);
+        }
+        let beams = self.beams(queries, k)?;
+        found.borrow_mut().extend(queries.iter().map(key).zip(beams.iter().cloned()));
+        Ok(beams)
     }
 
     /// What the search finds for each query, enough for `k` items.
@@ -242,7 +286,7 @@ impl protocol::Recommender for Ranker<'_> {
         let trie = self.catalogue.trie();
         let mut scratch = Scratch::default();
         out.clear();
-        for (query, beams) in queries.iter().zip(self.beams(queries, k)?) {
+        for (query, beams) in queries.iter().zip(self.beams_once(queries, k)?) {
             let excluded = |item: u32| query.exclude.binary_search(&item).is_ok();
             out.push(match self.evidence {
                 None => {

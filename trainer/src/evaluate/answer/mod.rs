@@ -166,9 +166,11 @@ pub struct Evaluation {
     pub item_knn: String,
     /// SASRec's search, where it took part.
     pub sasrec: Option<baselines::sasrec::tune::Search>,
-    /// What the split promises, and what of it the data bear out.
+    /// What the split promises, and what of it the data bear out; empty in a file from before there was such.
+    #[serde(default)]
     pub claims: Claims,
     /// Resamples behind every interval and p.
+    #[serde(default)]
     pub resamples: usize,
     /// Items that share their ID with another, and distinct IDs, of a model with a catalogue.
     pub collisions: Option<(usize, usize)>,

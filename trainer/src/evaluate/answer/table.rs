@@ -92,12 +92,13 @@ impl Evaluation {
             let rows = thousands(b.model.rows);
             lines.push(format!("{:<18}{rows:>9}{}{others}   {}", b.name, cell(&b.model), b.what));
         }
-        self.notes(&mut lines);
+        lines.extend(self.notes());
         lines.join("\n") + "\n"
     }
 
-    /// What stands below the table: settings, definitions, the further checks.
-    fn notes(&self, lines: &mut Vec<String>) {
+    /// What stands below the table: settings, definitions, the further checks; some of several lines.
+    pub fn notes(&self) -> Vec<String> {
+        let mut lines = Vec::new();
         if let Some(fused) = &self.fused {
             let (weight, e) = (fused.mix.weight, fused.mix.sharpness);
             lines.push(format!(
@@ -130,6 +131,7 @@ impl Evaluation {
         lines.extend(self.seeds.iter().map(|s| format!("model {}", s.table())));
         let fused = self.fused.iter().filter_map(|f| f.seeds.as_ref());
         lines.extend(fused.map(|s| format!("fused {}", s.table())));
+        lines
     }
 }
 

@@ -265,8 +265,23 @@ pub fn table(report: &Report) -> Option<Section> {
         row("best", "best possible", &of(&best.item));
     }
     body += "</tbody></table></div>";
-    if !e.item_knn.is_empty() {
-        let _ = write!(body, "<p class=\"note\">item-kNN: {}.</p>", escape(&e.item_knn));
-    }
     Some(Section { id: "figures", name: "All figures", body })
+}
+
+/// How the figures came about: settings of the baselines, what the split promises and keeps, further checks.
+pub fn checks(report: &Report) -> Option<Section> {
+    let e = report.evaluation.as_ref()?;
+    let mut body = String::from("<ul class=\"checks\">");
+    for note in e.notes() {
+        let _ = match note.split_once('\n') {
+            None => write!(body, "<li>{}</li>", escape(&note)),
+            // A table in text: its columns stand below each other.
+            Some((head, rest)) => {
+                let lines: Vec<String> = rest.lines().map(escape).collect();
+                write!(body, "<li>{}<pre>{}</pre></li>", escape(head), lines.join("\n"))
+            }
+        };
+    }
+    body += "</ul>";
+    Some(Section { id: "checks", name: "How it was measured", body })
 }

@@ -104,6 +104,7 @@ impl Report {
             training::curves(&self.lines),
             training::codebook(self),
             figures::table(self),
+            figures::checks(self),
             training::cost(self),
             summary::reproduce(self),
             summary::terms(self),

@@ -129,8 +129,13 @@ fn headline(e: &Evaluation) -> String {
             " It reaches {share:.0}&nbsp;% of the best possible, {best:.4}, which knows the world’s true chances."
         );
     }
-    out + "</p><p class=\"note\">The intervals say how far the figures depend on which people \
-           were drawn. They are of one trained model: what another seed of training would change is not in them.</p>"
+    let seeds = match &e.seeds {
+        None => "They are of one trained model: what another seed of training would change is not in them.".into(),
+        Some(seeds) => format!("They are of the first of {} trained models; {}.", seeds.seeds.len(), escape(&seeds.table())),
+    };
+    format!(
+        "{out}</p><p class=\"note\">The intervals say how far the figures depend on which people were drawn. {seeds}</p>"
+    )
 }
 
 fn tiles(report: &Report) -> String {

@@ -242,6 +242,9 @@ fn what_is_told_is_in_the_page() {
         "Training",
         "Semantic IDs",
         "All figures",
+        "How it was measured",
+        "promise: one row a person",
+        "1,000 resamples of",
         "Time and memory",
         "Doing it again",
         "item-kNN",
@@ -303,6 +306,17 @@ fn a_page_comes_again_from_the_run_folder() {
     std::fs::write(dir.path().join(EVALUATION), "{\"data\": 3}").unwrap();
     let error = Report::open(dir.path()).unwrap_err().to_string();
     assert!(error.contains("evaluation.json") && error.contains("evaluate again"), "{error}");
+}
+
+/// An evaluation that was kept before it said what its split promises still opens.
+#[test]
+fn an_older_evaluation_opens() {
+    let mut kept = serde_json::to_value(evaluation()).unwrap();
+    for newer in ["claims", "resamples", "seeds", "exact", "unconstrained"] {
+        assert!(kept.as_object_mut().unwrap().remove(newer).is_some(), "{newer}");
+    }
+    let back: Evaluation = serde_json::from_value(kept).unwrap();
+    assert_eq!((back.resamples, back.rows), (0, evaluation().rows));
 }
 
 #[test]

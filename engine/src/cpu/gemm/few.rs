@@ -11,7 +11,7 @@ use crate::cpu::simd::{Kernel, Simd};
 pub(super) const MOST_ROWS: usize = 4;
 
 /// Vectors of columns that go along together: the chains of one hide the latency of the other's.
-const GROUP: usize = 2;
+const GROUP: usize = 1;
 
 /// Elements of k between a weight that is used and the one that is asked for.
 const AHEAD: usize = 128;

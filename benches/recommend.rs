@@ -7,7 +7,9 @@ use crate::harness::{Call, Case};
 use engine::cpu::random::Stream;
 use engine::decode::BeamSearch;
 use engine::model::transformer::Packed;
-use engine::model::{Architecture, Config, PromptCache, Transformer, Weights, Workspace};
+use engine::model::{
+    Architecture, Config, Placement, PromptCache, Transformer, Weights, Workspace,
+};
 use engine::ops::Work;
 use engine::ops::trie_softmax::Normalise;
 use engine::sid::{Codes, Trie};
@@ -100,10 +102,13 @@ fn prompt(config: &Config) -> Vec<u32> {
 fn prefill(config: &Config, int8: bool) -> Result<Call, String> {
     let model = model(config, int8)?;
     let batch = Packed::new(&[prompt(config)]);
-    let (mut cache, mut ws) = (PromptCache::new(config), Workspace::inference());
+    let (mut cache, mut ws) = (
+        PromptCache::new(config, Placement::CPU).map_err(text)?,
+        Workspace::inference(Placement::CPU).map_err(text)?,
+    );
     model.prefill(&batch, &mut cache, &mut ws).map_err(text)?;
     // The last row is that of a pass that keeps all rows.
-    let mut whole = Workspace::inference();
+    let mut whole = Workspace::inference(Placement::CPU).map_err(text)?;
     model.forward(&batch, None, &mut whole).map_err(text)?;
     let last = model.hidden(&ws).f32().map_err(text)?;
     let all = model.hidden(&whole).f32().map_err(text)?;

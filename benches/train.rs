@@ -10,7 +10,7 @@
 use crate::harness::{Call, Case, cpu_time};
 use engine::cpu::random::Stream;
 use engine::model::weights::slots;
-use engine::model::{Architecture, Config, Transformer, Weights, Workspace};
+use engine::model::{Architecture, Config, Placement, Transformer, Weights, Workspace};
 use engine::ops::{Work, attention};
 use engine::profile;
 use std::sync::{Arc, Mutex};
@@ -82,7 +82,8 @@ fn work(config: &Config) -> Work {
 
 fn plan(config: &Config, recompute: bool) -> MemoryPlan {
     let rows = SEQUENCES * (TOKENS - 1);
-    MemoryPlan::new(config, (rows, rows), NextToken::new(0.0).bytes(config, rows), 0, recompute)
+    let loss = NextToken::new(0.0, Placement::CPU).expect("host memory").bytes(config, rows);
+    MemoryPlan::new(config, (rows, rows), loss, 0, recompute)
 }
 
 type Losses = Arc<Mutex<Vec<f64>>>;
@@ -100,12 +101,12 @@ fn prepare(config: Config, recompute: bool, losses: Losses) -> Result<Call, Stri
     let batch = Batch::new(&samples);
     let recipe = AdamWRecipe { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, clip: 0.0 };
     let mut ws = match recompute {
-        true => Workspace::recomputing(&config),
-        false => Workspace::training(&config),
+        true => Workspace::recomputing(&config, Placement::CPU).map_err(|e| e.to_string())?,
+        false => Workspace::training(&config, Placement::CPU).map_err(|e| e.to_string())?,
     };
-    let mut gradients = Gradients::new(&config);
-    let mut optimiser = AdamW::new(&config, recipe);
-    let mut loss = NextToken::new(0.0);
+    let mut gradients = Gradients::new(&config, Placement::CPU).map_err(|e| e.to_string())?;
+    let mut optimiser = AdamW::new(&config, recipe, Placement::CPU).map_err(|e| e.to_string())?;
+    let mut loss = NextToken::new(0.0, Placement::CPU).map_err(|e| e.to_string())?;
     let weights = Weights::random(&config, 0, 0.02);
     let mut model = Transformer { config, weights };
     let (vocab, labels) = (model.config.vocab_size, batch.rows.len() as f64);

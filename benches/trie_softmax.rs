@@ -58,7 +58,10 @@ fn select(spec: Spec) -> Result<Call, String> {
     let logits = Tensor::from_f32(&[rows, spec.vocab], normal(2, rows * spec.vocab, 3.0));
     let (scores, nodes) = (normal(3, rows, 1.0), below(4, rows, trie.nodes(spec.level)));
     let mut out = Selection::default();
-    trie_softmax::select(&spec, &trie, &logits, &scores, &nodes, &mut out).map_err(text)?;
+    let (s_in, n_in) =
+        (Tensor::from_f32(&[rows], scores.clone()), Tensor::from_u32(&[rows], nodes.clone()));
+    trie_softmax::select(&spec, &trie, &logits, &s_in, &n_in, &mut out).map_err(text)?;
+    let found = out.read().map_err(text)?.score;
     let last = rows - spec.rows; // the last request against the definition
     let x: Vec<f64> =
         logits.f32().map_err(text)?[last * spec.vocab..].iter().map(|&x| x.into()).collect();
@@ -66,13 +69,13 @@ fn select(spec: Spec) -> Result<Call, String> {
     let truth = reference::select::<f64>(&spec, &trie, &x, &s, &nodes[last..]);
     let at = (spec.requests - 1) * spec.width;
     for (i, want) in truth.iter().enumerate() {
-        let got = f64::from(out.score[at + i]);
+        let got = f64::from(found[at + i]);
         if (got - want.score).abs() > 1e-5 * (1.0 + want.score.abs()) {
             return Err(format!("place {i} scores {got}, not {}", want.score));
         }
     }
     Ok(Box::new(move || {
-        trie_softmax::select(&spec, &trie, &logits, &scores, &nodes, &mut out).expect("checked")
+        trie_softmax::select(&spec, &trie, &logits, &s_in, &n_in, &mut out).expect("checked")
     }))
 }
 

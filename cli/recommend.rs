@@ -2,10 +2,10 @@
 
 use super::{Answer, Context};
 use clap::Args;
+use engine::Recommender;
 use engine::checkpoint::atomic;
 use engine::model::{Workspace, transformer::Packed};
 use engine::recommender::prompt;
-use engine::{DType, Recommender, Tensor};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 use std::fmt::Write;
@@ -105,16 +105,17 @@ fn write_logits(recommender: &Recommender, history: &[u32], path: &Path) -> Resu
     let (model, serving) = (recommender.model(), recommender.serving());
     let recent = &history[history.len().saturating_sub(serving.max_history)..];
     let tokens = prompt(&serving.tokens, recommender.catalogue().codes(), recent);
-    let packed = Packed::new(&[&tokens]);
-    let mut ws = Workspace::inference();
+    let on = model.placement();
+    let packed = Packed::new(&[&tokens]).on(on.device)?;
+    let mut ws = Workspace::inference(model.placement())?;
     model.forward(&packed, None, &mut ws)?;
-    let rows = Tensor::from_u32(&[tokens.len()], (0..tokens.len() as u32).collect());
+    let rows = on.indices((0..tokens.len() as u32).collect())?;
     model.head_input(&rows, &mut ws)?;
-    let mut logits = Tensor::zeros(&[0], DType::F32);
+    let mut logits = on.empty()?;
     model.logits(model.weights.head(), &ws, &mut logits)?;
     let bytes = |words: &mut dyn Iterator<Item = [u8; 4]>| words.flatten().collect::<Vec<u8>>();
     let tokens_le = bytes(&mut tokens.iter().map(|t| t.to_le_bytes()));
-    let logits_le = bytes(&mut logits.f32()?.iter().map(|x| x.to_le_bytes()));
+    let logits_le = bytes(&mut logits.to_f32_vec()?.iter().map(|x| x.to_le_bytes()));
     let shape = vec![tokens.len(), model.config.vocab_size];
     let file = TensorView::new(Dtype::U32, vec![tokens.len()], &tokens_le)
         .and_then(|t| {

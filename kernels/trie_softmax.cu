@@ -18,6 +18,26 @@
 //            lowest such row in `bad`, the rest of the output unspecified
 // Order      reductions in lane order, histogram counts are integers: runs repeat bit for bit
 // Reference  engine/src/ops/trie_softmax/reference.rs
+//
+// Between two steps, so that nothing comes to the host: `follow` turns what was selected into the next
+// step's tokens and the rows that they continue, `path` writes who descends from whom.
+//
+// loss: cross-entropy over what the trie allows, A(r) = children(node[r]), and its gradient in place.
+//
+//   loss[r] = Σ_c t[r, c]·(lse[r] − x[r, b + c])     t = (1 − s − Σ w)·[c = label[r]] + s/|A| + w[r, c]
+//   x[r, v] ← scale·(exp(x − lse) − t) at v = b + c for c in A(r), else 0
+//
+// Shapes     x [R, V] f32 · loss [R] · node, label [R] u32 · teacher w as sparse rows: start [R + 1],
+//            soft_code, soft_weight
+// Tiling     a warp a row, ROWS a block. Statistics gather the children alone; the gradient walks the
+//            row 32 logits at a time, since zeros must be written too: the children of a window are
+//            the next edges of the node, found by one OR over the lanes, so that every access to x is a
+//            whole line
+// Roofline   memory: 4·V bytes a row written, 12 a child read (L1 holds a row's second reading)
+// Edges      node that the level does not have, or a label that is no code: no label, loss 0 and a row of
+//            zeros (padding) · NaN or +∞ among the allowed logits: NaN loss, NaN gradient
+// Order      a row is one warp's, in lane order: runs repeat bit for bit, rows do not depend on others
+// Reference  engine/src/ops/trie_softmax/loss.rs
 #include "trie_softmax.h"
 #include "common/warp.cuh"
 
@@ -208,3 +228,108 @@ trie_softmax_select_f32(uint32_t* __restrict__ out_parent, uint32_t* __restrict_
   if (t == 0) count[blockIdx.x] = found;
 }
 SIMT_EXPORT(trie_softmax_select_f32)
+
+extern "C" __global__ void __launch_bounds__(TRIE_SOFTMAX_ROWS * 32)
+trie_softmax_loss_f32(float* __restrict__ logits, float* __restrict__ loss,
+                      const uint32_t* __restrict__ node, const uint32_t* __restrict__ label,
+                      const uint32_t* __restrict__ start, const uint32_t* __restrict__ soft_code,
+                      const float* __restrict__ soft_weight, const uint32_t* __restrict__ row_ptr,
+                      const uint16_t* __restrict__ code, const TrieSoftmaxLossParams p) {
+  const uint32_t row = blockIdx.x * TRIE_SOFTMAX_ROWS + threadIdx.x / WARP, lane = threadIdx.x % WARP;
+  if (row >= p.rows) return;  // whole warps leave together, so the shuffles below stay full
+  float* const whole = logits + size_t(row) * p.vocab;
+  float* const x = whole + p.token_base;
+  const uint32_t at = node[row], own = label[row];
+  if (at >= p.nodes || own >= p.codes) {
+    for (uint32_t v = lane; v < p.vocab; v += WARP) whole[v] = 0.0f;
+    if (lane == 0) loss[row] = 0.0f;
+    return;
+  }
+  const uint32_t begin = row_ptr[at], end = row_ptr[at + 1];
+  float m = -INFINITY;
+  for (uint32_t e = begin + lane; e < end; e += WARP) m = fmaxf(m, x[code[e]]);
+  m = warp_max(m);
+  float z = 0.0f, below = 0.0f;  // Σ exp(x − m), which a NaN reaches too; Σ (m − x)
+  for (uint32_t e = begin + lane; e < end; e += WARP) {
+    const float off = x[code[e]] - m;
+    z += expf(off);
+    below -= off;
+  }
+  z = warp_sum(z);
+  below = warp_sum(below);
+  const float n = float(end - begin), uniform = p.smoothing / n, log_z = logf(z), to_label = m - x[own];
+
+  // The teacher: w·(x[label] − x[c]) beside the label's own loss. An entry for the label moves nothing.
+  const uint32_t first = p.entries ? min(start[row], p.entries) : 0;
+  const uint32_t last = p.entries ? min(start[row + 1], p.entries) : 0;
+  float moved = 0.0f, moved_loss = 0.0f;
+  for (uint32_t i = first + lane; i < last; i += WARP) {
+    const uint32_t c = soft_code[i];
+    if (c == own || c >= p.codes) continue;
+    moved += soft_weight[i];
+    moved_loss = fmaf(soft_weight[i], x[own] - x[c], moved_loss);
+  }
+  moved = warp_sum(moved);
+  moved_loss = warp_sum(moved_loss);
+  if (lane == 0) {
+    loss[row] = moved_loss + (1.0f - p.smoothing) * (to_label + log_z) + uniform * fmaf(n, log_z, below);
+  }
+
+  const float by = p.scale / z, off = p.scale * uniform;
+  const float pull = p.scale * (1.0f - p.smoothing - moved);
+  __syncwarp();  // all of x has been read for the statistics
+  for (uint32_t v = lane; v < p.token_base; v += WARP) whole[v] = 0.0f;
+  for (uint32_t v = p.token_base + p.codes + lane; v < p.vocab; v += WARP) whole[v] = 0.0f;
+  uint32_t next = begin;  // the first child at or above the window
+  for (uint32_t v0 = 0; v0 < p.codes; v0 += WARP) {
+    const uint32_t c = next + lane < end ? code[next + lane] : 0xffffffffu;
+    uint32_t members = c - v0 < WARP ? 1u << (c - v0) : 0;  // codes ascend: none lies below the window
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) members |= __shfl_xor_sync(ALL_LANES, members, step);
+    next += __popc(members);
+    const uint32_t v = v0 + lane;
+    if (v < p.codes) {
+      float g = 0.0f;
+      if (members >> lane & 1) {
+        g = fmaf(expf(x[v] - m), by, -off);
+        if (v == own) g -= pull;
+      }
+      x[v] = g;
+    }
+  }
+  __syncwarp();  // an entry's lane is not the one that wrote its logit
+  for (uint32_t i = first + lane; i < last; i += WARP) {
+    const uint32_t c = soft_code[i];  // distinct within a row
+    if (c != own && c < p.codes) x[c] = fmaf(-p.scale, soft_weight[i], x[c]);
+  }
+}
+SIMT_EXPORT(trie_softmax_loss_f32)
+
+// token[i] = base + code[i], row[i] = the row that place i of the selection continues.
+extern "C" __global__ void __launch_bounds__(TRIE_SOFTMAX_THREADS)
+trie_softmax_follow_u32(uint32_t* __restrict__ token, uint32_t* __restrict__ row,
+                        const uint32_t* __restrict__ parent, const uint32_t* __restrict__ code,
+                        const TrieSoftmaxFollowParams p) {
+  const uint32_t i = blockIdx.x * TRIE_SOFTMAX_THREADS + threadIdx.x;
+  if (i >= p.places) return;
+  token[i] = p.token_base + code[i];
+  row[i] = i / p.width * p.rows + parent[i];
+}
+SIMT_EXPORT(trie_softmax_follow_u32)
+
+// after[r] = before[row[r]], r; position[r] = length of r's prompt + steps.
+extern "C" __global__ void __launch_bounds__(TRIE_SOFTMAX_THREADS)
+trie_softmax_path_u32(uint32_t* __restrict__ after, uint32_t* __restrict__ position,
+                      const uint32_t* __restrict__ before, const uint32_t* __restrict__ row,
+                      const uint32_t* __restrict__ length, const TrieSoftmaxPathParams p) {
+  const uint32_t r = blockIdx.x * TRIE_SOFTMAX_THREADS + threadIdx.x;
+  if (r >= p.rows) return;
+  uint32_t* const to = after + size_t(r) * (p.steps + 1);
+  if (p.steps > 0) {
+    const uint32_t* const from = before + size_t(min(row[r], p.parents - 1)) * p.steps;
+    for (uint32_t t = 0; t < p.steps; ++t) to[t] = from[t];
+  }
+  to[p.steps] = r;
+  position[r] = length[r / p.beams] + p.steps;
+}
+SIMT_EXPORT(trie_softmax_path_u32)

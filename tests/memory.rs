@@ -3,7 +3,7 @@
 
 use engine::cpu::random::Stream;
 use engine::model::block::Dropout;
-use engine::model::{Architecture, Config, Transformer, Weights, Workspace};
+use engine::model::{Architecture, Config, Placement, Transformer, Weights, Workspace};
 use engine::sid::{Codes, Trie};
 use engine::text::SidTokens;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -93,11 +93,11 @@ impl<'a> Training<'a> {
     fn new(config: Config, recompute: bool, loss: Box<dyn Loss + Send + 'a>) -> Self {
         Training {
             ws: match recompute {
-                true => Workspace::recomputing(&config),
-                false => Workspace::training(&config),
+                true => Workspace::recomputing(&config, Placement::CPU).unwrap(),
+                false => Workspace::training(&config, Placement::CPU).unwrap(),
             },
-            gradients: Gradients::new(&config),
-            optimiser: AdamW::new(&config, AdamWRecipe::default()),
+            gradients: Gradients::new(&config, Placement::CPU).unwrap(),
+            optimiser: AdamW::new(&config, AdamWRecipe::default(), Placement::CPU).unwrap(),
             loss,
             step: 0,
             model: Transformer { weights: Weights::random(&config, 1, 0.02), config },
@@ -159,12 +159,12 @@ fn a_steady_step_allocates_nothing() {
         for recompute in [false, true] {
             let config = config(architecture, tokens.vocabulary());
             let n = on_two_threads(|| {
-                let loss = Box::new(NextToken::new(0.1));
+                let loss = Box::new(NextToken::new(0.1, Placement::CPU).unwrap());
                 fewest(&mut Training::new(config.clone(), recompute, loss), &batch)
             });
             assert_eq!(n, 0, "{architecture:?}, recompute {recompute}");
             let n = on_two_threads(|| {
-                let loss = Box::new(TrieLoss::new(&trie, &tokens, 0.1));
+                let loss = Box::new(TrieLoss::new(&trie, &tokens, 0.1, Placement::CPU).unwrap());
                 fewest(&mut Training::new(config, recompute, loss), &batch)
             });
             assert_eq!(n, 0, "{architecture:?} on the trie, recompute {recompute}");
@@ -183,7 +183,7 @@ fn the_plan_is_what_training_takes() {
     {
         let config = config(Architecture::Qwen3, vocab);
         let (plan, peak) = on_two_threads(|| {
-            let loss = NextToken::new(0.1);
+            let loss = NextToken::new(0.1, Placement::CPU).unwrap();
             let size = (batch.packed.len(), batch.rows.len());
             let plan = MemoryPlan::new(&config, size, loss.bytes(&config, size.1), 0, recompute);
             let before = LIVE.load(Relaxed);

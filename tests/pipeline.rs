@@ -2,7 +2,7 @@
 
 use engine::decode::{Beam, BeamSearch};
 use engine::model::transformer::Packed;
-use engine::model::{Architecture, Config, Transformer, Weights, Workspace};
+use engine::model::{Architecture, Config, Placement, Transformer, Weights, Workspace};
 use engine::ops::trie_softmax::Normalise;
 use engine::sid::{Codes, Trie};
 use engine::tensor::{DType, Tensor};
@@ -66,7 +66,7 @@ fn exhaustive(m: &Transformer, trie: &Trie, t: &SidTokens, prompt: &[u32]) -> (V
             s
         })
         .collect();
-    let mut ws = Workspace::inference();
+    let mut ws = Workspace::inference(Placement::CPU).unwrap();
     m.forward(&Packed::new(&forced), None, &mut ws).unwrap();
     let length = prompt.len() + levels - 1;
     let rows: Vec<u32> = (0..leaves as usize)

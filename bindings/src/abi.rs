@@ -193,10 +193,115 @@ const _: () = {
         "Offset of field: TrieSoftmaxParams::normalise",
     ][::core::mem::offset_of!(TrieSoftmaxParams, normalise) - 28usize];
 };
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct TrieSoftmaxLossParams {
+    pub rows: u32,
+    pub vocab: u32,
+    pub token_base: u32,
+    pub codes: u32,
+    pub nodes: u32,
+    pub entries: u32,
+    pub smoothing: f32,
+    pub scale: f32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of TrieSoftmaxLossParams",
+    ][::core::mem::size_of::<TrieSoftmaxLossParams>() - 32usize];
+    [
+        "Alignment of TrieSoftmaxLossParams",
+    ][::core::mem::align_of::<TrieSoftmaxLossParams>() - 4usize];
+    [
+        "Offset of field: TrieSoftmaxLossParams::rows",
+    ][::core::mem::offset_of!(TrieSoftmaxLossParams, rows) - 0usize];
+    [
+        "Offset of field: TrieSoftmaxLossParams::vocab",
+    ][::core::mem::offset_of!(TrieSoftmaxLossParams, vocab) - 4usize];
+    [
+        "Offset of field: TrieSoftmaxLossParams::token_base",
+    ][::core::mem::offset_of!(TrieSoftmaxLossParams, token_base) - 8usize];
+    [
+        "Offset of field: TrieSoftmaxLossParams::codes",
+    ][::core::mem::offset_of!(TrieSoftmaxLossParams, codes) - 12usize];
+    [
+        "Offset of field: TrieSoftmaxLossParams::nodes",
+    ][::core::mem::offset_of!(TrieSoftmaxLossParams, nodes) - 16usize];
+    [
+        "Offset of field: TrieSoftmaxLossParams::entries",
+    ][::core::mem::offset_of!(TrieSoftmaxLossParams, entries) - 20usize];
+    [
+        "Offset of field: TrieSoftmaxLossParams::smoothing",
+    ][::core::mem::offset_of!(TrieSoftmaxLossParams, smoothing) - 24usize];
+    [
+        "Offset of field: TrieSoftmaxLossParams::scale",
+    ][::core::mem::offset_of!(TrieSoftmaxLossParams, scale) - 28usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct TrieSoftmaxFollowParams {
+    pub places: u32,
+    pub width: u32,
+    pub rows: u32,
+    pub token_base: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of TrieSoftmaxFollowParams",
+    ][::core::mem::size_of::<TrieSoftmaxFollowParams>() - 16usize];
+    [
+        "Alignment of TrieSoftmaxFollowParams",
+    ][::core::mem::align_of::<TrieSoftmaxFollowParams>() - 4usize];
+    [
+        "Offset of field: TrieSoftmaxFollowParams::places",
+    ][::core::mem::offset_of!(TrieSoftmaxFollowParams, places) - 0usize];
+    [
+        "Offset of field: TrieSoftmaxFollowParams::width",
+    ][::core::mem::offset_of!(TrieSoftmaxFollowParams, width) - 4usize];
+    [
+        "Offset of field: TrieSoftmaxFollowParams::rows",
+    ][::core::mem::offset_of!(TrieSoftmaxFollowParams, rows) - 8usize];
+    [
+        "Offset of field: TrieSoftmaxFollowParams::token_base",
+    ][::core::mem::offset_of!(TrieSoftmaxFollowParams, token_base) - 12usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct TrieSoftmaxPathParams {
+    pub rows: u32,
+    pub beams: u32,
+    pub steps: u32,
+    pub parents: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of TrieSoftmaxPathParams",
+    ][::core::mem::size_of::<TrieSoftmaxPathParams>() - 16usize];
+    [
+        "Alignment of TrieSoftmaxPathParams",
+    ][::core::mem::align_of::<TrieSoftmaxPathParams>() - 4usize];
+    [
+        "Offset of field: TrieSoftmaxPathParams::rows",
+    ][::core::mem::offset_of!(TrieSoftmaxPathParams, rows) - 0usize];
+    [
+        "Offset of field: TrieSoftmaxPathParams::beams",
+    ][::core::mem::offset_of!(TrieSoftmaxPathParams, beams) - 4usize];
+    [
+        "Offset of field: TrieSoftmaxPathParams::steps",
+    ][::core::mem::offset_of!(TrieSoftmaxPathParams, steps) - 8usize];
+    [
+        "Offset of field: TrieSoftmaxPathParams::parents",
+    ][::core::mem::offset_of!(TrieSoftmaxPathParams, parents) - 12usize];
+};
 pub const TRIE_SOFTMAX_ALLOWED: TrieSoftmaxConstants = 0;
 pub const TRIE_SOFTMAX_LEVEL: TrieSoftmaxConstants = 1;
 pub const TRIE_SOFTMAX_VOCABULARY: TrieSoftmaxConstants = 2;
 pub const TRIE_SOFTMAX_WARPS: TrieSoftmaxConstants = 4;
 pub const TRIE_SOFTMAX_SELECT: TrieSoftmaxConstants = 8;
 pub const TRIE_SOFTMAX_WIDTH: TrieSoftmaxConstants = 1024;
+pub const TRIE_SOFTMAX_ROWS: TrieSoftmaxConstants = 4;
+pub const TRIE_SOFTMAX_THREADS: TrieSoftmaxConstants = 256;
 pub type TrieSoftmaxConstants = ::core::ffi::c_uint;

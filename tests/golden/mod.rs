@@ -10,7 +10,7 @@
 use engine::Tensor;
 use engine::model::transformer::Packed;
 use engine::model::weights::slots;
-use engine::model::{Transformer, Workspace, folder};
+use engine::model::{Placement, Transformer, Workspace, folder};
 use engine::testing::{distance, wide};
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -97,7 +97,7 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 fn logits(model: &Transformer, samples: &[Sample]) -> Vec<f32> {
     let tokens: Vec<&[u32]> = samples.iter().map(|s| s.tokens.as_slice()).collect();
     let packed = Packed::new(&tokens);
-    let mut ws = Workspace::inference();
+    let mut ws = Workspace::inference(Placement::CPU).unwrap();
     model.forward(&packed, None, &mut ws).unwrap();
     let rows = Tensor::from_u32(&[packed.len()], (0..packed.len() as u32).collect());
     model.head_input(&rows, &mut ws).unwrap();
@@ -108,10 +108,10 @@ fn logits(model: &Transformer, samples: &[Sample]) -> Vec<f32> {
 
 /// Mean loss over all labels; its gradients are left in `gradients`.
 fn mean_loss(model: &Transformer, batch: &Batch, gradients: &mut Gradients) -> f64 {
-    let mut ws = Workspace::training(&model.config);
+    let mut ws = Workspace::training(&model.config, Placement::CPU).unwrap();
     let n = batch.rows.len();
     gradients.clear().unwrap();
-    let mut loss = NextToken::new(0.0);
+    let mut loss = NextToken::new(0.0, Placement::CPU).unwrap();
     let scale = 1.0 / n as f32;
     loss::forward_backward(&mut loss, model, batch, scale, None, &mut ws, gradients).unwrap()
         / n as f64
@@ -141,7 +141,7 @@ fn logits_are_those_of_transformers() {
 #[test]
 fn every_gradient_is_that_of_transformers() {
     for golden in MODELS.map(Golden::open) {
-        let mut gradients = Gradients::new(&golden.model.config);
+        let mut gradients = Gradients::new(&golden.model.config, Placement::CPU).unwrap();
         mean_loss(&golden.model, &Batch::new(&golden.samples()), &mut gradients);
         let mut checked = BTreeSet::new();
         for (slot, ours) in slots(&golden.model.config).iter().zip(gradients.weights.tensors()) {
@@ -165,8 +165,8 @@ fn training_continues_as_in_transformers() {
     for mut golden in MODELS.map(Golden::open) {
         let batch = Batch::new(&golden.samples());
         let (recipe, lr) = golden.adamw();
-        let mut optimiser = AdamW::new(&golden.model.config, recipe);
-        let mut gradients = Gradients::new(&golden.model.config);
+        let mut optimiser = AdamW::new(&golden.model.config, recipe, Placement::CPU).unwrap();
+        let mut gradients = Gradients::new(&golden.model.config, Placement::CPU).unwrap();
         let (theirs, noise) = (golden.numbers("losses"), golden.numbers("losses_noise"));
         let noise = noise.into_iter().fold(0.0, f64::max);
         for (step, theirs) in theirs.into_iter().enumerate() {

@@ -5,7 +5,7 @@ use engine::cpu::random::Stream;
 use engine::model::block::Dropout;
 use engine::model::transformer::Packed;
 use engine::model::weights::slots;
-use engine::model::{Architecture, Config, Transformer, Weights, Workspace};
+use engine::model::{Architecture, Config, Placement, Transformer, Weights, Workspace};
 use engine::ops::attention::{self, Segments};
 use engine::ops::{linear, rmsnorm, rope, swiglu};
 use engine::sid::{Codes, Trie};
@@ -144,8 +144,8 @@ fn engine_gradients(
     batch: &Batch,
     loss: &mut dyn Loss,
 ) -> (f64, Vec<Vec<f64>>) {
-    let mut gradients = Gradients::new(&model.config);
-    let mut ws = Workspace::training(&model.config);
+    let mut gradients = Gradients::new(&model.config, Placement::CPU).unwrap();
+    let mut ws = Workspace::training(&model.config, Placement::CPU).unwrap();
     let n = batch.rows.len();
     let total =
         loss::forward_backward(loss, model, batch, 1.0 / n as f32, None, &mut ws, &mut gradients)
@@ -166,7 +166,8 @@ fn every_architecture_against_finite_differences_in_f64() {
         let model = model(&config);
         let spec = model.attention_spec();
         let batch = Batch::new(&samples());
-        let (loss, gradient) = engine_gradients(&model, &batch, &mut NextToken::new(0.0));
+        let (loss, gradient) =
+            engine_gradients(&model, &batch, &mut NextToken::new(0.0, Placement::CPU).unwrap());
         let w: Vec<Vec<f64>> = model
             .weights
             .tensors()
@@ -203,12 +204,15 @@ fn recomputed_layers_give_the_same_bits() {
         let batch = Batch::new(&samples());
         let dropout = Some(Dropout { p: 0.3, stream: Stream::new(4, 2) });
         let mut kept: Option<(u64, Vec<Vec<u32>>)> = None;
-        for mut ws in [Workspace::training(&model.config), Workspace::recomputing(&model.config)] {
-            let mut gradients = Gradients::new(&model.config);
+        for mut ws in [
+            Workspace::training(&model.config, Placement::CPU).unwrap(),
+            Workspace::recomputing(&model.config, Placement::CPU).unwrap(),
+        ] {
+            let mut gradients = Gradients::new(&model.config, Placement::CPU).unwrap();
             for _ in 0..2 {
                 // The second step meets the first one's leftovers.
                 gradients.clear().unwrap();
-                let mut loss = NextToken::new(0.1);
+                let mut loss = NextToken::new(0.1, Placement::CPU).unwrap();
                 let total = loss::forward_backward(
                     &mut loss,
                     &model,
@@ -231,13 +235,13 @@ fn recomputed_layers_give_the_same_bits() {
 #[test]
 fn packed_samples_do_not_see_each_other() {
     let model = model(&config(Architecture::Qwen3, true));
-    let mut together = Workspace::inference();
+    let mut together = Workspace::inference(Placement::CPU).unwrap();
     let sequences: Vec<Vec<u32>> = samples().into_iter().map(|s| s.tokens).collect();
     model.forward(&Packed::new(&sequences), None, &mut together).unwrap();
     let all = model.hidden(&together).f32().unwrap();
     let mut at = 0;
     for s in &sequences {
-        let mut alone = Workspace::inference();
+        let mut alone = Workspace::inference(Placement::CPU).unwrap();
         model.forward(&Packed::new(std::slice::from_ref(s)), None, &mut alone).unwrap();
         let one = model.hidden(&alone).f32().unwrap();
         assert_eq!(&all[at..at + one.len()], one, "bits of a sequence depend on its neighbours");
@@ -262,7 +266,7 @@ fn trie_loss_against_finite_differences() {
         taught.teaching.push(entries.iter().copied());
     }
     let batch = Batch::new(&[sample(&[0, 2, 5]), taught]);
-    let mut loss = TrieLoss::new(&trie, &tokens, 0.1);
+    let mut loss = TrieLoss::new(&trie, &tokens, 0.1, Placement::CPU).unwrap();
     let (_, gradient) = engine_gradients(&model, &batch, &mut loss);
 
     // The engine's own loss at moved weights, in f32: a longer step and a looser bound than in f64.
@@ -304,12 +308,17 @@ fn segments_of_a_batch_cover_its_tokens() {
 fn gradients_of_packed_samples_are_the_sum_of_their_own() {
     let model = model(&config(Architecture::Qwen2, true));
     let n = Batch::new(&samples()).rows.len() as f64;
-    let (_, together) = engine_gradients(&model, &Batch::new(&samples()), &mut NextToken::new(0.0));
+    let (_, together) = engine_gradients(
+        &model,
+        &Batch::new(&samples()),
+        &mut NextToken::new(0.0, Placement::CPU).unwrap(),
+    );
     let mut sum: Vec<Vec<f64>> = together.iter().map(|g| vec![0.0; g.len()]).collect();
     for sample in samples() {
         let batch = Batch::new(&[sample]);
         let share = batch.rows.len() as f64 / n;
-        let (_, own) = engine_gradients(&model, &batch, &mut NextToken::new(0.0));
+        let (_, own) =
+            engine_gradients(&model, &batch, &mut NextToken::new(0.0, Placement::CPU).unwrap());
         for (sum, own) in sum.iter_mut().flatten().zip(own.iter().flatten()) {
             *sum += share * own;
         }

@@ -1,8 +1,9 @@
 //! Trie-masked cross-entropy: the reference's gradient against central differences, the fast path
 //! against the reference.
 
+use engine::Device;
 use engine::Tensor;
-use engine::ops::trie_softmax::loss::{self, LossSpec, Soft};
+use engine::ops::trie_softmax::loss::{self, LossSpec, Soft, Targets};
 use engine::sid::{Codes, Trie};
 use engine::testing::{assert_parity, check_gradient, normal, poison, wide};
 
@@ -21,13 +22,13 @@ fn reference_gradient() {
     for (level, node, code) in [(0, 0, 4), (1, 0, 7), (1, 1, 63), (1, 2, 11)] {
         let allowed = trie.children(level, node).1;
         for smoothing in [0.0, 0.2] {
-            let spec = LossSpec { rows: 1, level, vocab: 70, token_base: 3, smoothing };
+            let spec = LossSpec { rows: 1, level, vocab: 70, token_base: 3 };
             let x = wide(&normal(5, 70, 2.0));
             let taught = [(u32::from(allowed[0]), 0.3), (code, 0.1)];
             for soft in [&[][..], &taught] {
-                let dx = loss::reference(&spec, allowed, code, soft, 1.0, &x).1;
+                let dx = loss::reference((&spec, smoothing), allowed, code, soft, 1.0, &x).1;
                 check_gradient("logits", &x, &dx, |x| {
-                    loss::reference(&spec, allowed, code, soft, 1.0, x).0
+                    loss::reference((&spec, smoothing), allowed, code, soft, 1.0, x).0
                 });
             }
         }
@@ -58,12 +59,13 @@ fn fast_path_equals_the_reference() {
     for (smoothing, scale, spread, soft) in
         [(0.0, 1.0, 1.0, None), (0.1, 0.03, 20.0, None), (0.1, 0.5, 3.0, Some(taught))]
     {
-        let spec = LossSpec { rows: 37, level: 1, vocab: 69, token_base: 5, smoothing };
+        let spec = LossSpec { rows: 37, level: 1, vocab: 69, token_base: 5 };
         let x = normal(9, 37 * 69, spread);
         let mut logits = Tensor::from_f32(&[37, 69], x.clone());
         let mut losses = Tensor::from_f32(&[37], poison(37));
-        loss::cross_entropy(&spec, &trie, &nodes, &codes, soft, scale, &mut logits, &mut losses)
-            .unwrap();
+        let mut targets = Targets::new(Device::Cpu).unwrap();
+        targets.set(&trie, 1, (&nodes, &codes), soft, smoothing).unwrap();
+        loss::cross_entropy(&spec, &trie, &targets, scale, &mut logits, &mut losses).unwrap();
         // All rows together: one row's rounding in f32 may happen to be nil.
         let by_row = |row: usize| (trie.children(1, nodes[row]).1, row * 69..(row + 1) * 69);
         let (mut truth, mut plain) = ((vec![], vec![]), (vec![], vec![]));
@@ -71,11 +73,18 @@ fn fast_path_equals_the_reference() {
             let (allowed, at) = by_row(row);
             let wide = wide(&x[at.clone()]);
             let entries = soft.map_or(vec![], |_| entries(row));
-            let (l, dx) =
-                loss::reference(&spec, allowed, codes[row], &entries, f64::from(scale), &wide);
+            let (l, dx) = loss::reference(
+                (&spec, smoothing),
+                allowed,
+                codes[row],
+                &entries,
+                f64::from(scale),
+                &wide,
+            );
             truth.0.push(l);
             truth.1.extend(dx);
-            let (l, dx) = loss::reference(&spec, allowed, codes[row], &entries, scale, &x[at]);
+            let (l, dx) =
+                loss::reference((&spec, smoothing), allowed, codes[row], &entries, scale, &x[at]);
             plain.0.push(l);
             plain.1.extend(dx);
         }
@@ -84,41 +93,50 @@ fn fast_path_equals_the_reference() {
     }
 }
 
+/// Why these targets cannot be.
+fn refused(nodes: &[u32], codes: &[u32], soft: Option<Soft>, smoothing: f32) -> String {
+    let mut targets = Targets::new(Device::Cpu).unwrap();
+    targets.set(&trie(), 1, (nodes, codes), soft, smoothing).unwrap_err().to_string()
+}
+
 #[test]
 fn a_code_that_no_item_has_is_an_error() {
-    let trie = trie();
-    let spec = LossSpec { rows: 1, level: 1, vocab: 64, token_base: 0, smoothing: 0.0 };
-    let (mut logits, mut losses) =
-        (Tensor::from_f32(&[1, 64], vec![0.0; 64]), Tensor::from_f32(&[1], vec![0.0]));
-    let error = loss::cross_entropy(&spec, &trie, &[0], &[8], None, 1.0, &mut logits, &mut losses)
-        .unwrap_err()
-        .to_string();
+    let error = refused(&[0], &[8], None, 0.0);
     assert!(error.contains("8 in row 0 does not follow node 0"), "{error}");
-    let error = loss::cross_entropy(&spec, &trie, &[3], &[8], None, 1.0, &mut logits, &mut losses)
-        .unwrap_err()
-        .to_string();
+    let error = refused(&[3], &[8], None, 0.0);
     assert!(error.contains("the level has 3 nodes"), "{error}");
 }
 
 #[test]
+fn targets_of_another_level_or_trie_are_an_error() {
+    let mut targets = Targets::new(Device::Cpu).unwrap();
+    targets.set(&trie(), 1, (&[2], &[9]), None, 0.0).unwrap();
+    let (mut logits, mut losses) =
+        (Tensor::from_f32(&[1, 64], vec![0.0; 64]), Tensor::from_f32(&[1], vec![0.0]));
+    let spec = LossSpec { rows: 1, level: 0, vocab: 64, token_base: 0 };
+    let mut run = |spec: &LossSpec, trie: &Trie| {
+        loss::cross_entropy(spec, trie, &targets, 1.0, &mut logits, &mut losses)
+    };
+    let error = run(&spec, &trie()).unwrap_err().to_string();
+    assert!(error.contains("the targets stand at 1"), "{error}");
+    let small = Trie::build(&Codes::new(vec![2, 64], vec![0, 1, 1, 9]).unwrap()).unwrap();
+    let error = run(&LossSpec { level: 1, ..spec }, &small).unwrap_err().to_string();
+    assert!(error.contains("node 2 is not of this trie"), "{error}");
+}
+
+#[test]
 fn teaching_that_cannot_be_is_an_error() {
-    let trie = trie();
-    let spec = LossSpec { rows: 1, level: 1, vocab: 64, token_base: 0, smoothing: 0.2 };
     for (start, codes, weights, words) in [
-        ([0, 1], [9], [0.5], "code 9 in row 0 does not follow node 1"),
-        ([0, 1], [0], [-0.5], "weight -0.5"),
-        ([0, 1], [0], [f32::NAN], "weight NaN"),
-        ([0, 1], [0], [0.9], "0.9 together"),
-        ([0, 2], [0], [0.5], "start does not rise"),
-        ([1, 0], [0], [0.5], "start does not rise"),
+        ([0, 1], vec![9], vec![0.5], "code 9 in row 0 does not follow node 1"),
+        ([0, 1], vec![0], vec![-0.5], "weight -0.5"),
+        ([0, 1], vec![0], vec![f32::NAN], "weight NaN"),
+        ([0, 1], vec![0], vec![0.9], "0.9 together"),
+        ([0, 2], vec![0], vec![0.5], "start does not rise"),
+        ([1, 0], vec![0], vec![0.5], "start does not rise"),
+        ([0, 2], vec![63, 0], vec![0.1, 0.1], "code 0 of row 0 does not ascend"),
     ] {
-        let (mut logits, mut losses) =
-            (Tensor::from_f32(&[1, 64], vec![0.0; 64]), Tensor::from_f32(&[1], vec![0.0]));
         let soft = Some(Soft { start: &start, codes: &codes, weights: &weights });
-        let error =
-            loss::cross_entropy(&spec, &trie, &[1], &[63], soft, 1.0, &mut logits, &mut losses)
-                .unwrap_err()
-                .to_string();
+        let error = refused(&[1], &[63], soft, 0.2);
         assert!(error.contains(words), "{error}");
     }
 }

@@ -67,6 +67,12 @@ impl Case {
     }
 }
 
+/// Scores and nodes as an operator takes them.
+fn tensors(scores: &[f32], nodes: &[u32]) -> (Tensor, Tensor) {
+    let (s, n) = (scores.to_vec(), nodes.to_vec());
+    (Tensor::from_f32(&[s.len()], s), Tensor::from_u32(&[n.len()], n))
+}
+
 #[test]
 fn scores_and_selection() {
     for case in cases() {
@@ -77,8 +83,10 @@ fn scores_and_selection() {
             // Every candidate: the widest row times the rows.
             let all = Spec { width: few.rows * case.sizes[few.level] as usize, ..few };
             let (mut out, mut every) = (Selection::default(), Selection::default());
-            select(&few, &trie, &logits, &scores, &nodes, &mut out).unwrap();
-            select(&all, &trie, &logits, &scores, &nodes, &mut every).unwrap();
+            let (s, n) = tensors(&scores, &nodes);
+            select(&few, &trie, &logits, &s, &n, &mut out).unwrap();
+            select(&all, &trie, &logits, &s, &n, &mut every).unwrap();
+            let (out, every) = (out.read().unwrap(), every.read().unwrap());
             for b in 0..few.requests {
                 let rows = b * few.rows..(b + 1) * few.rows;
                 let x = &logits.f32().unwrap()[rows.start * few.vocab..rows.end * few.vocab];
@@ -146,7 +154,9 @@ fn ties_go_to_the_lower_parent_then_code() {
     };
     let logits = Tensor::from_f32(&[8, 302], vec![0.25; 8 * 302]);
     let mut out = Selection::default();
-    select(&spec, &trie, &logits, &[-1.0; 8], &[0, 1, 0, 1, 0, 1, 0, 1], &mut out).unwrap();
+    let (scores, nodes) = tensors(&[-1.0; 8], &[0, 1, 0, 1, 0, 1, 0, 1]);
+    select(&spec, &trie, &logits, &scores, &nodes, &mut out).unwrap();
+    let out = out.read().unwrap();
     for i in 0..310u32 {
         assert_eq!((out.parent[i as usize], out.code[i as usize]), (i / 300, i % 300));
     }
@@ -169,7 +179,9 @@ fn minus_infinity_forbids_and_nan_is_an_error() {
     let run = |spec: &Spec, x: [f32; 6], score: f32, node: u32| {
         let mut out = Selection::default();
         let logits = Tensor::from_f32(&[1, 6], x.to_vec());
-        select(spec, &trie, &logits, &[score], &[node], &mut out).map(|()| out)
+        let (scores, nodes) = tensors(&[score], &[node]);
+        select(spec, &trie, &logits, &scores, &nodes, &mut out)?;
+        out.read()
     };
     let out = run(&spec, [0.0, -inf, 1.0, 1.0, 9.0, 9.0], 0.0, 0).unwrap();
     assert_eq!((out.count[0], &out.code[..2]), (2, &[1, 2][..]));

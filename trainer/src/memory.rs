@@ -144,7 +144,7 @@ mod tests {
     use crate::loss::{self, Batch, NextToken, Sample};
     use engine::cpu::random::Stream;
     use engine::model::block::Dropout;
-    use engine::model::{Architecture, Transformer, Weights, Workspace};
+    use engine::model::{Architecture, Placement, Transformer, Weights, Workspace};
 
     fn config(architecture: Architecture) -> Config {
         Config {
@@ -180,12 +180,12 @@ mod tests {
             let tokens: Vec<u32> = (0..30).map(|i| 3 + i % 40).collect();
             let batch = Batch::new(&[Sample { tokens, learn_from: 11, ..Sample::default() }]);
             let mut ws = match recompute {
-                true => Workspace::recomputing(config),
-                false => Workspace::training(config),
+                true => Workspace::recomputing(config, Placement::CPU).unwrap(),
+                false => Workspace::training(config, Placement::CPU).unwrap(),
             };
-            let mut g = Gradients::new(config);
+            let mut g = Gradients::new(config, Placement::CPU).unwrap();
             let dropout = Some(Dropout { p: 0.5, stream: Stream::new(1, 1) });
-            let mut loss = NextToken::new(0.0);
+            let mut loss = NextToken::new(0.0, Placement::CPU).unwrap();
             loss::forward_backward(&mut loss, &model, &batch, 1.0, dropout, &mut ws, &mut g)
                 .unwrap();
             let held = |tensors: &mut dyn Iterator<Item = &engine::Tensor>| {

@@ -3,6 +3,7 @@
 
 use super::{Buffer, Element, Gpu};
 use crate::error::{Error, Result, driver, expect_len};
+use cudarc::driver::{DevicePtrMut, sys};
 
 impl Gpu {
     /// Waits until all work issued so far is done.
@@ -19,6 +20,20 @@ impl Gpu {
     /// What the driver says.
     pub fn zero<T: Element>(&self, y: &mut Buffer<T>) -> Result<()> {
         self.stream().memset_zeros(y.slice_mut()).map_err(driver("clearing a buffer"))
+    }
+
+    /// Sets every element to `value`.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn fill(&self, y: &mut Buffer<u32>, value: u32) -> Result<()> {
+        let (n, stream) = (y.len(), self.stream().clone());
+        let (at, _hold) = y.slice_mut().device_ptr_mut(&stream);
+        // SAFETY: `at` is the start of at least `n` elements, which nobody else may reach while `y` is
+        // borrowed; what was issued before on the stream is done before.
+        unsafe { sys::cuMemsetD32Async(at, value, n, stream.cu_stream()) }
+            .result()
+            .map_err(driver("filling a buffer"))
     }
 
     /// Copies `x` over the elements of `y` from `at` on.

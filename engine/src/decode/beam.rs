@@ -4,10 +4,11 @@
 
 use crate::error::{Error, Result};
 use crate::model::transformer::Packed;
-use crate::model::{PromptCache, SuffixCache, Transformer, Workspace};
+use crate::model::{Placement, PromptCache, SuffixCache, Transformer, Workspace};
+use crate::ops::embedding;
 use crate::ops::trie_softmax::{self, Normalise, Selection};
 use crate::sid::Trie;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{Device, Tensor};
 use crate::text::SidTokens;
 
 /// One semantic ID that the search ended on.
@@ -32,7 +33,54 @@ pub struct BeamSearch<'a> {
     prompt: PromptCache,
     suffix: SuffixCache,
     logits: Tensor,
+    step: Step,
+}
+
+/// What a step hands to the next, all of it where the model lies.
+#[derive(Debug)]
+struct Step {
     selection: Selection,
+    /// Log-probability of every beam, [B·R].
+    scores: Tensor,
+    /// Its place in the trie, [B·R] u32.
+    nodes: Tensor,
+    /// The token that it reads next, [B·W] u32.
+    tokens: Tensor,
+    /// The row of the step before that it continues, [B·W] u32.
+    parents: Tensor,
+    /// Rows that the head reads: all, [B·R] u32.
+    rows: Tensor,
+}
+
+impl Step {
+    fn new(on: Placement) -> Result<Step> {
+        Ok(Step {
+            selection: Selection::on(on.device)?,
+            scores: on.empty()?,
+            nodes: on.empty_indices()?,
+            tokens: on.empty_indices()?,
+            parents: on.empty_indices()?,
+            rows: on.empty_indices()?,
+        })
+    }
+
+    /// One beam a request, at the root.
+    fn begin(&mut self, requests: usize) -> Result<()> {
+        self.selection.begin()?;
+        for x in [&mut self.scores, &mut self.nodes] {
+            x.try_resize(&[requests])?;
+            x.zero()?;
+        }
+        self.all_rows(requests)
+    }
+
+    /// The head reads `n` rows, first to last.
+    fn all_rows(&mut self, n: usize) -> Result<()> {
+        if self.rows.len() == n {
+            return Ok(());
+        }
+        self.rows.write_u32(&(0..n as u32).collect::<Vec<u32>>())
+    }
 }
 
 impl<'a> BeamSearch<'a> {
@@ -65,6 +113,7 @@ impl<'a> BeamSearch<'a> {
             Normalise::Vocabulary => Vec::new(),
             _ => level_heads(model, tokens)?,
         };
+        let on = model.placement();
         Ok(BeamSearch {
             model,
             trie,
@@ -72,11 +121,11 @@ impl<'a> BeamSearch<'a> {
             width,
             normalise,
             heads,
-            ws: Workspace::inference(),
-            prompt: PromptCache::new(&model.config),
-            suffix: SuffixCache::new(&model.config),
-            logits: Tensor::zeros(&[0], DType::F32),
-            selection: Selection::default(),
+            ws: Workspace::inference(on)?,
+            prompt: PromptCache::new(&model.config, on)?,
+            suffix: SuffixCache::new(&model.config, on)?,
+            logits: on.empty()?,
+            step: Step::new(on)?,
         })
     }
 
@@ -101,46 +150,45 @@ impl<'a> BeamSearch<'a> {
                 ));
             }
         }
-        let packed = Packed::new(prompts);
+        self.check_tokens(prompts)?;
+        let packed = Packed::new(prompts).on(self.model.placement().device)?;
         self.model.prefill(&packed, &mut self.prompt, &mut self.ws)?;
-        let mut head_rows = Tensor::from_u32(&[requests], (0..requests as u32).collect());
-        let mut scores = vec![0.0; requests];
-        let mut nodes = vec![0u32; requests];
+        self.step.begin(requests)?;
         // The same width at every level: where a level has fewer nodes, the rest are dead rows.
         let width = self.width.min(self.trie.nodes(levels)).max(1);
-        let mut rows = 1;
         for level in 0..levels {
-            self.model.head_input(&head_rows, &mut self.ws)?;
-            self.select(level, requests, rows, width, &scores, &nodes)?;
-            std::mem::swap(&mut scores, &mut self.selection.score);
-            std::mem::swap(&mut nodes, &mut self.selection.node);
+            let rows = if level == 0 { 1 } else { width };
+            self.select(level, requests, rows, width)?;
             if level + 1 < levels {
-                self.advance(level, requests, rows, width)?;
-                head_rows =
-                    Tensor::from_u32(&[requests * width], (0..(requests * width) as u32).collect());
+                self.advance(level, requests, width)?;
             }
-            rows = width;
         }
-        let count = &self.selection.count;
+        let found = self.step.selection.read()?;
         Ok((0..requests)
             .map(|b| {
-                let at = b * rows;
-                (at..at + count[b] as usize)
-                    .map(|i| Beam { leaf: nodes[i], score: scores[i] })
+                let at = b * width;
+                (at..at + found.count[b] as usize)
+                    .map(|i| Beam { leaf: found.node[i], score: found.score[i] })
                     .collect()
             })
             .collect())
     }
 
-    fn select(
-        &mut self,
-        level: usize,
-        requests: usize,
-        rows: usize,
-        width: usize,
-        scores: &[f32],
-        nodes: &[u32],
-    ) -> Result<()> {
+    /// A GPU's kernels cannot refuse a token, so that prompts are looked at before they go there.
+    fn check_tokens<P: AsRef<[u32]>>(&self, prompts: &[P]) -> Result<()> {
+        let vocab = self.model.config.vocab_size;
+        for (i, p) in prompts.iter().enumerate() {
+            if let Some(&t) = p.as_ref().iter().find(|&&t| t as usize >= vocab) {
+                let problem = format!("has token {t}; the model's vocabulary ends at {vocab}");
+                return Err(Error::invalid(format!("prompt {i}"), problem));
+            }
+        }
+        Ok(())
+    }
+
+    /// The best continuations of the beams that stand at `level`.
+    fn select(&mut self, level: usize, requests: usize, rows: usize, width: usize) -> Result<()> {
+        self.model.head_input(&self.step.rows, &mut self.ws)?;
         let whole = self.normalise == Normalise::Vocabulary;
         let head = if whole { self.model.weights.head() } else { &self.heads[level] };
         self.model.logits(head, &self.ws, &mut self.logits)?;
@@ -153,34 +201,42 @@ impl<'a> BeamSearch<'a> {
             token_base: if whole { self.tokens.bases[level] as usize } else { 0 },
             normalise: self.normalise,
         };
-        trie_softmax::select(&spec, self.trie, &self.logits, scores, nodes, &mut self.selection)
+        let Step { selection, scores, nodes, tokens, parents, .. } = &mut self.step;
+        trie_softmax::select(&spec, self.trie, &self.logits, scores, nodes, selection)?;
+        if level + 1 < self.trie.levels() {
+            let base = self.tokens.bases[level] as usize;
+            tokens.try_resize(&[requests * width])?;
+            parents.try_resize(&[requests * width])?;
+            trie_softmax::follow(&spec, base, selection, tokens, parents)?;
+            std::mem::swap(scores, &mut selection.score);
+            std::mem::swap(nodes, &mut selection.node);
+        }
+        Ok(())
     }
 
     /// Runs the selected codes of `level` through the model: `rows` beams a request became `width`.
-    fn advance(&mut self, level: usize, requests: usize, rows: usize, width: usize) -> Result<()> {
+    fn advance(&mut self, level: usize, requests: usize, width: usize) -> Result<()> {
         let n = requests * width;
         if level == 0 {
-            self.suffix.reset(&self.model.config, n, self.trie.levels() - 1);
+            self.suffix.reset(&self.model.config, n, self.trie.levels() - 1)?;
         }
-        let base = self.tokens.bases[level];
-        let tokens: Vec<u32> = self.selection.code.iter().map(|&c| base + c).collect();
-        let parents: Vec<u32> =
-            (0..n).map(|i| (i / width * rows) as u32 + self.selection.parent[i]).collect();
-        let tokens = Tensor::from_u32(&[n], tokens);
-        self.model.decode(&tokens, &parents, &self.prompt, &mut self.suffix, &mut self.ws)
+        self.step.all_rows(n)?;
+        let Step { tokens, parents, .. } = &self.step;
+        self.model.decode(tokens, parents, &self.prompt, &mut self.suffix, &mut self.ws)
     }
 }
 
 /// The head's rows of each level, [K, C]: scoring a level reads nothing else of the vocabulary.
 fn level_heads(model: &Transformer, tokens: &SidTokens) -> Result<Vec<Tensor>> {
-    let (head, c) = (model.weights.head().f32()?, model.config.hidden_size);
-    tokens
-        .bases
-        .iter()
-        .zip(&tokens.sizes)
-        .map(|(&base, &size)| {
-            let (from, n) = (base as usize * c, size as usize * c);
-            Tensor::from_f32(&[size as usize, c], head[from..from + n].to_vec()).pack()
-        })
-        .collect()
+    let (head, width, on) = (model.weights.head(), model.config.hidden_size, model.placement());
+    let levels = tokens.bases.iter().zip(&tokens.sizes);
+    let rows = levels.map(|(&base, &size)| {
+        let ids = on.indices((base..base + size).collect())?;
+        let shape = [size as usize, width];
+        let mut rows = Tensor::zeros_on(&shape, on.branch(), on.device)?;
+        let spec = embedding::Spec { tokens: shape[0], vocab: model.config.vocab_size, width };
+        embedding::forward(&spec, head, &ids, &mut rows)?;
+        if on.device == Device::Cpu { rows.pack() } else { Ok(rows) }
+    });
+    rows.collect()
 }

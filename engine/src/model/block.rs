@@ -9,7 +9,7 @@ use super::workspace::LayerWorkspace;
 use crate::cpu::random::Stream;
 use crate::error::Result;
 use crate::ops::{dropout, embedding, linear, reduce, rmsnorm, rope, swiglu};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::Tensor;
 
 /// Dropout on the residual branches of a training pass. A draw's index is a pure function of layer,
 /// branch, token and column, so the backward draws the same mask again instead of storing it.
@@ -128,48 +128,53 @@ pub fn intermediates(
     attend: &mut dyn FnMut(&mut LayerWorkspace) -> Result<()>,
 ) -> Result<()> {
     let tokens = step.positions.len();
-    ws.resize_keys(step.config, tokens);
-    ws.resize_queries(step.config, tokens, w.gate.is_packed());
+    ws.resize_keys(step.config, tokens)?;
+    ws.resize_queries(step.config, tokens, w.gate.is_packed())?;
     keys(step, w, x, ws)?;
     queries(step, w, ws)?;
     attend(ws)?;
     feed_forward(step, w, x, branch, ws)
 }
 
-/// ws.x_out ← the rows `rows` (`[R]` u32, ascending) of layer(x), ws.k and ws.v those of all rows: what
-/// the last layer of a prefill owes. `attend` has the R queries; dropout has no place here.
+/// Some rows of a batch, ascending.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// Which they are, [R] u32.
+    pub rows: &'a Tensor,
+    /// Their positions, [R] u32.
+    pub positions: &'a Tensor,
+}
+
+/// ws.x_out ← the rows `some` of layer(x), ws.k and ws.v those of all rows: what the last layer of a
+/// prefill owes. `picked` takes those rows of x; `attend` has the R queries; dropout has no place here.
 ///
 /// # Errors
 /// Those of the operators and of `attend`.
 pub fn forward_rows(
     step: &Step<'_>,
-    rows: &Tensor,
+    some: Rows<'_>,
     w: &LayerWeights,
     x: &Tensor,
     ws: &mut LayerWorkspace,
-    branch: &mut Tensor,
+    (picked, branch): (&mut Tensor, &mut Tensor),
     attend: &mut dyn FnMut(&mut LayerWorkspace) -> Result<()>,
 ) -> Result<()> {
+    let Rows { rows, positions } = some;
     let (tokens, r, c) = (step.positions.len(), rows.len(), step.config.hidden_size);
-    ws.resize_keys(step.config, tokens);
-    ws.resize_queries(step.config, r, w.gate.is_packed());
+    ws.resize_keys(step.config, tokens)?;
+    ws.resize_queries(step.config, r, w.gate.is_packed())?;
     keys(step, w, x, ws)?;
     let gather = embedding::Spec { tokens: r, vocab: tokens, width: c };
     embedding::forward(&gather, &ws.h1, rows, &mut ws.h2)?;
     std::mem::swap(&mut ws.h1, &mut ws.h2);
-    branch.resize(&[r, c]);
-    embedding::forward(&gather, x, rows, branch)?;
-    let (all, some) = (step.positions.u32()?, rows.u32()?);
-    let positions = some.iter().map(|&row| all[row as usize]).collect();
-    let positions = Tensor::from_u32(&[r], positions);
-    let step = Step { positions: &positions, dropout: None, ..*step };
+    picked.try_resize(&[r, c])?;
+    embedding::forward(&gather, x, rows, picked)?;
+    let step = Step { positions, dropout: None, ..*step };
     queries(&step, w, ws)?;
     attend(ws)?;
-    ws.h2.resize(&[r, c]);
-    // No dropout: the projection adds to the copy of x, and no branch is needed.
-    let mut none = Tensor::zeros(&[0], DType::F32);
-    feed_forward(&step, w, branch, &mut none, ws)?;
-    project_down(&step, w, &mut none, ws)
+    ws.h2.try_resize(&[r, c])?;
+    feed_forward(&step, w, picked, branch, ws)?;
+    project_down(&step, w, branch, ws)
 }
 
 /// ws.h1, the normalised input; ws.k, its keys, normalised where the architecture says so and
@@ -274,7 +279,7 @@ fn residual(
             linear::forward_add(spec, y, w, out)
         }
         Some(dropout) => {
-            branch.resize(x.shape());
+            branch.try_resize(x.shape())?;
             linear::forward(spec, y, w, None, branch)?;
             dropout.apply(place, branch)?;
             out.copy_from(x)?;

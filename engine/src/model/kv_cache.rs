@@ -3,8 +3,10 @@
 //! of parent rows says which suffix rows belong to whom.
 
 use super::config::Config;
+use super::placement::Placement;
 use crate::error::Result;
-use crate::tensor::{DType, Tensor};
+use crate::ops::trie_softmax::path;
+use crate::tensor::Tensor;
 
 /// Keys and values of the prompts, packed: request b owns rows `offsets[b]..offsets[b + 1]`.
 #[derive(Debug)]
@@ -15,15 +17,24 @@ pub struct PromptCache {
     pub v: Vec<Tensor>,
     /// Row offsets of the requests, B + 1 of them.
     pub offsets: Vec<u32>,
+    /// Tokens of each prompt, [B] u32: the position of what follows it.
+    pub lengths: Tensor,
 }
 
 impl PromptCache {
     /// An empty cache for `config`.
-    pub fn new(config: &Config) -> Self {
-        let empty =
-            || (0..config.num_hidden_layers).map(|_| Tensor::zeros(&[0], DType::F32)).collect();
-        PromptCache { k: empty(), v: empty(), offsets: vec![0] }
+    ///
+    /// # Errors
+    /// A device that cannot be opened.
+    pub fn new(config: &Config, on: Placement) -> Result<Self> {
+        let (k, v) = (empty(config, on)?, empty(config, on)?);
+        Ok(PromptCache { k, v, offsets: vec![0], lengths: on.empty_indices()? })
     }
+}
+
+/// A tensor a layer, without elements.
+fn empty(config: &Config, on: Placement) -> Result<Vec<Tensor>> {
+    (0..config.num_hidden_layers).map(|_| on.empty_branch()).collect()
 }
 
 /// Keys and values of the suffix tokens: a slab of R rows for each step.
@@ -35,51 +46,60 @@ pub struct SuffixCache {
     pub v: Vec<Tensor>,
     /// Row of slab t that holds the ancestor of row r at step t, [R, steps so far] u32.
     pub path: Tensor,
+    /// Position of each row's newest token, [R] u32.
+    pub positions: Tensor,
     /// Steps written so far.
     pub steps: usize,
     /// R: beam rows of all requests.
     pub rows: usize,
+    /// The path of the step before, whose memory the next one takes.
+    before: Tensor,
 }
 
 impl SuffixCache {
     /// An empty cache for `config`.
-    pub fn new(config: &Config) -> Self {
-        let empty =
-            || (0..config.num_hidden_layers).map(|_| Tensor::zeros(&[0], DType::F32)).collect();
-        SuffixCache {
-            k: empty(),
-            v: empty(),
-            path: Tensor::zeros(&[0], DType::U32),
+    ///
+    /// # Errors
+    /// A device that cannot be opened.
+    pub fn new(config: &Config, on: Placement) -> Result<Self> {
+        Ok(SuffixCache {
+            k: empty(config, on)?,
+            v: empty(config, on)?,
+            path: on.empty_indices()?,
+            positions: on.empty_indices()?,
+            before: on.empty_indices()?,
             steps: 0,
             rows: 0,
-        }
+        })
     }
 
     /// Makes room for `steps` slabs of `rows` rows and forgets what was there.
-    pub fn reset(&mut self, config: &Config, rows: usize, steps: usize) {
+    ///
+    /// # Errors
+    /// No room on the device.
+    pub fn reset(&mut self, config: &Config, rows: usize, steps: usize) -> Result<()> {
         for x in self.k.iter_mut().chain(&mut self.v) {
-            x.resize(&[steps, rows, config.kv_width()]);
+            x.try_resize(&[steps, rows, config.kv_width()])?;
         }
-        self.path.resize(&[0]);
+        self.path.try_resize(&[0])?;
         self.steps = 0;
         self.rows = rows;
+        Ok(())
     }
 
     /// Opens the slab of the next step: row r continues row `parents[r]` of the step before (of the
-    /// prompt at the first step, where parents are ignored).
+    /// prompt at the first step, where parents are ignored). `lengths` [B] are the prompts' tokens.
     ///
     /// # Errors
-    /// A path that does not lie in host memory.
-    pub fn advance(&mut self, parents: &[u32]) -> Result<()> {
-        let (old, n) = (self.path.u32()?, self.steps);
-        let mut path = Vec::with_capacity(parents.len() * (n + 1));
-        for (r, &parent) in parents.iter().enumerate() {
-            let parent = parent as usize;
-            path.extend_from_slice(&old[parent * n..parent * n + n]);
-            path.push(r as u32);
-        }
+    /// The operator's.
+    pub fn advance(&mut self, parents: &Tensor, lengths: &Tensor) -> Result<()> {
+        let (rows, steps) = (parents.len(), self.steps);
+        std::mem::swap(&mut self.path, &mut self.before);
+        self.path.try_resize(&[rows, steps + 1])?;
+        self.positions.try_resize(&[rows])?;
+        let spec = path::Spec { rows, beams: rows / lengths.len().max(1), steps };
+        path::extend(&spec, parents, lengths, &self.before, &mut self.path, &mut self.positions)?;
         self.steps += 1;
-        self.path = Tensor::from_u32(&[parents.len(), self.steps], path);
         Ok(())
     }
 }

@@ -7,12 +7,14 @@ pub mod block;
 pub mod config;
 pub mod folder;
 pub mod kv_cache;
+pub mod placement;
 pub mod transformer;
 pub mod weights;
 pub mod workspace;
 
 pub use config::{Architecture, Config};
 pub use kv_cache::{PromptCache, SuffixCache};
+pub use placement::Placement;
 pub use transformer::Transformer;
 pub use weights::{LayerWeights, Weights};
 pub use workspace::Workspace;

@@ -2,15 +2,16 @@
 //! packed sequences (training, scoring), `prefill` that also fills a prompt cache, `decode` that
 //! moves every beam by one token.
 
-use super::block::{self, Branch, Dropout, Step};
+use super::block::{self, Branch, Dropout, Rows, Step};
 use super::config::Config;
 use super::kv_cache::{PromptCache, SuffixCache};
+use super::placement::Placement;
 use super::weights::Weights;
 use super::workspace::{LayerWorkspace, Workspace, behind_last};
 use crate::error::{Error, Result};
 use crate::ops::attention::{self, Segments};
 use crate::ops::{attention_decode, embedding, linear, rmsnorm};
-use crate::tensor::Tensor;
+use crate::tensor::{Device, Tensor};
 
 /// A configuration and its weights.
 #[derive(Debug, Clone)]
@@ -50,6 +51,19 @@ impl Packed {
         }
     }
 
+    /// The same batch with its tokens and positions on `device`.
+    ///
+    /// # Errors
+    /// A device that cannot be opened, or without room for it.
+    pub fn on(self, device: Device) -> Result<Packed> {
+        if device == Device::Cpu {
+            return Ok(self);
+        }
+        let Packed { tokens, positions, mut segments } = self;
+        segments.mirror(device, None)?;
+        Ok(Packed { tokens: tokens.to(device)?, positions: positions.to(device)?, segments })
+    }
+
     /// T: tokens in all sequences.
     pub fn len(&self) -> usize {
         self.tokens.len()
@@ -67,6 +81,22 @@ impl Packed {
 }
 
 impl Transformer {
+    /// Where it lies, and so in which types it computes.
+    pub fn placement(&self) -> Placement {
+        Placement::on(self.weights.embedding.device())
+    }
+
+    /// The same model as `device` computes it ([`Weights::on`]).
+    ///
+    /// # Errors
+    /// A device that cannot be opened or has no room for it; packed weights on a GPU.
+    pub fn on(self, device: Device) -> Result<Transformer> {
+        if device == Device::Cpu && self.placement().device == Device::Cpu {
+            return Ok(self);
+        }
+        Ok(Transformer { weights: self.weights.on(device)?, config: self.config })
+    }
+
     /// The attention operator's spec for this model.
     pub fn attention_spec(&self) -> attention::Spec {
         attention::Spec {
@@ -156,19 +186,25 @@ impl Transformer {
     ) -> Result<()> {
         self.check_lengths(&batch.segments)?;
         let spec = self.attention_spec();
-        cache.offsets.clone_from(&batch.segments.q);
-        let (keys, values) = (&mut cache.k, &mut cache.v);
+        let placement = self.placement();
+        let q = &batch.segments.q;
+        cache.offsets.clone_from(q);
+        cache.lengths = placement.indices(q.windows(2).map(|w| w[1] - w[0]).collect())?;
         let rows = batch.last_rows();
+        let ends = q.windows(2).filter(|w| w[1] > w[0]);
+        let positions = ends.map(|w| w[1] - w[0] - 1).collect();
         let mut ends = vec![0];
-        ends.extend(batch.segments.q.windows(2).scan(0, |n, w| {
+        ends.extend(q.windows(2).scan(0, |n, w| {
             *n += u32::from(w[1] > w[0]);
             Some(*n)
         }));
-        let last = Segments::from_bounds(ends, batch.segments.k.clone());
-        let rows = Tensor::from_u32(&[rows.len()], rows);
+        let mut last = Segments::from_bounds(ends, batch.segments.k.clone());
+        last.mirror(placement.device, None)?;
+        let (rows, positions) = (placement.indices(rows)?, placement.indices(positions)?);
+        let some = Rows { rows: &rows, positions: &positions };
+        let (keys, values) = (&mut cache.k, &mut cache.v);
         let end = self.config.num_hidden_layers - 1;
-        let (tokens, positions) = (&batch.tokens, &batch.positions);
-        self.run(tokens, positions, Some(&rows), None, ws, &mut |layer, l| {
+        self.run(&batch.tokens, &batch.positions, Some(some), None, ws, &mut |layer, l| {
             let segments = if layer == end { &last } else { &batch.segments };
             attention::forward(&spec, segments, &l.q, &l.k, &l.v, &mut l.o, &mut l.lse)?;
             std::mem::swap(&mut keys[layer], &mut l.k);
@@ -177,7 +213,7 @@ impl Transformer {
         })
     }
 
-    /// Moves every beam row by one token: `tokens` [R] u32 continue the rows `parents` of the step
+    /// Moves every beam row by one token: `tokens` [R] u32 continue the rows `parents` [R] u32 of the step
     /// before. Row r belongs to request r / (R / B). The hidden rows are in [`Transformer::hidden`].
     ///
     /// # Errors
@@ -185,7 +221,7 @@ impl Transformer {
     pub fn decode(
         &self,
         tokens: &Tensor,
-        parents: &[u32],
+        parents: &Tensor,
         prompt: &PromptCache,
         suffix: &mut SuffixCache,
         ws: &mut Workspace,
@@ -205,13 +241,8 @@ impl Transformer {
                 ),
             ));
         }
-        suffix.advance(parents)?;
+        suffix.advance(parents, &prompt.lengths)?;
         let beams = rows / requests;
-        let mut positions = Vec::with_capacity(rows);
-        for w in prompt.offsets.windows(2) {
-            positions.extend(std::iter::repeat_n(w[1] - w[0] + suffix.steps as u32 - 1, beams));
-        }
-        let positions = Tensor::from_u32(&[rows], positions);
         let config = &self.config;
         let spec = attention_decode::Spec {
             heads: config.num_attention_heads,
@@ -223,8 +254,8 @@ impl Transformer {
         };
         let slab = rows * config.kv_width();
         let at = (suffix.steps - 1) * slab;
-        let (keys, values, path) = (&mut suffix.k, &mut suffix.v, &suffix.path);
-        self.run(tokens, &positions, None, None, ws, &mut |layer, l| {
+        let SuffixCache { k: keys, v: values, path, positions, .. } = suffix;
+        self.run(tokens, positions, None, None, ws, &mut |layer, l| {
             keys[layer].copy_at(at, &l.k)?;
             values[layer].copy_at(at, &l.v)?;
             attention_decode::forward(
@@ -254,9 +285,9 @@ impl Transformer {
         let (r, c) = (rows.len(), self.config.hidden_size);
         let Workspace { x0, layers, stream, rows: picked, normed, rstd, .. } = ws;
         let hidden = behind_last(stream, layers, x0);
-        picked.resize(&[r, c]);
-        normed.resize(&[r, c]);
-        rstd.resize(&[r]);
+        picked.try_resize(&[r, c])?;
+        normed.try_resize(&[r, c])?;
+        rstd.try_resize(&[r])?;
         let gather = embedding::Spec { tokens: r, vocab: hidden.len() / c, width: c };
         embedding::forward(&gather, hidden, rows, picked)?;
         let norm = rmsnorm::Spec { rows: r, width: c, eps: self.config.rms_norm_eps };
@@ -270,7 +301,7 @@ impl Transformer {
     pub fn logits(&self, head: &Tensor, ws: &Workspace, logits: &mut Tensor) -> Result<()> {
         let (rows, c) = (ws.rstd.len(), self.config.hidden_size);
         let outputs = head.len() / c;
-        logits.resize(&[rows, outputs]);
+        logits.try_resize(&[rows, outputs])?;
         linear::forward(&linear::Spec { rows, inputs: c, outputs }, &ws.normed, head, None, logits)
     }
 
@@ -292,15 +323,15 @@ impl Transformer {
         &self,
         tokens: &Tensor,
         positions: &Tensor,
-        last_rows: Option<&Tensor>,
+        last_rows: Option<Rows<'_>>,
         dropout: Option<Dropout>,
         ws: &mut Workspace,
         attend: &mut dyn FnMut(usize, &mut LayerWorkspace) -> Result<()>,
     ) -> Result<()> {
         let config = &self.config;
         let (t, c) = (tokens.len(), config.hidden_size);
-        let Workspace { x0, layers, stream, branch, .. } = ws;
-        x0.resize(&[t, c]);
+        let Workspace { x0, layers, stream, branch, picked, .. } = ws;
+        x0.try_resize(&[t, c])?;
         let spec = embedding::Spec { tokens: t, vocab: config.vocab_size, width: c };
         embedding::forward(&spec, &self.weights.embedding, tokens, x0)?;
         if let Some(dropout) = &dropout {
@@ -325,7 +356,8 @@ impl Transformer {
                 let (l, more) = (&mut layers[0], layer + 1 < config.num_hidden_layers);
                 match last_rows {
                     Some(rows) if !more => {
-                        block::forward_rows(&step, rows, w, x0, l, branch, &mut attend)?
+                        let buffers = (&mut *picked, &mut *branch);
+                        block::forward_rows(&step, rows, w, x0, l, buffers, &mut attend)?
                     }
                     _ => block::forward(&step, w, x0, l, branch, &mut attend)?,
                 }

@@ -2,9 +2,10 @@
 //! shape as the parameters, so they are `Weights` too.
 
 use super::config::Config;
+use super::placement::Placement;
 use crate::cpu::random::Stream;
 use crate::error::Result;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Device, Tensor};
 
 /// One layer. Matrices are [outputs, inputs].
 #[derive(Debug, Clone)]
@@ -218,10 +219,62 @@ impl Weights {
         Ok(Weights { embedding, layers, norm, head })
     }
 
-    /// All zeros: gradients before a step, moments before training.
-    pub fn zeros(config: &Config) -> Weights {
-        Weights::build(config, |slot| Ok(Tensor::zeros(&slot.shape, DType::F32)))
-            .expect("zeros do not fail")
+    /// All zeros in f32: gradients before a step, moments before training.
+    ///
+    /// # Errors
+    /// A device that cannot be opened or has no room for them.
+    pub fn zeros(config: &Config, device: Device) -> Result<Weights> {
+        Weights::build(config, |slot| Tensor::zeros_on(&slot.shape, DType::F32, device))
+    }
+
+    /// The parameters as `device` computes with them: f32 on the CPU; on a GPU matrices in bf16, rounded
+    /// once, norms and biases in f32.
+    ///
+    /// # Errors
+    /// A device that cannot be opened or has no room for them; packed weights on a GPU.
+    pub fn on(&self, device: Device) -> Result<Weights> {
+        let matrix = Placement::on(device).branch();
+        self.each(|x| {
+            let dtype = if x.shape().len() > 1 { matrix } else { DType::F32 };
+            x.to(Device::Cpu)?.to_dtype(dtype)?.to(device)
+        })
+    }
+
+    /// The parameters in f32 on `device`.
+    ///
+    /// # Errors
+    /// As [`Weights::on`].
+    pub fn f32_on(&self, device: Device) -> Result<Weights> {
+        self.each(|x| x.to(Device::Cpu)?.to_dtype(DType::F32)?.to(device))
+    }
+
+    /// `make` of every tensor.
+    fn each(&self, make: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Weights> {
+        let some = |x: &Option<Tensor>| x.as_ref().map(&make).transpose();
+        let layer = |l: &LayerWeights| -> Result<LayerWeights> {
+            Ok(LayerWeights {
+                attention_norm: make(&l.attention_norm)?,
+                q: make(&l.q)?,
+                k: make(&l.k)?,
+                v: make(&l.v)?,
+                q_bias: some(&l.q_bias)?,
+                k_bias: some(&l.k_bias)?,
+                v_bias: some(&l.v_bias)?,
+                q_norm: some(&l.q_norm)?,
+                k_norm: some(&l.k_norm)?,
+                o: make(&l.o)?,
+                mlp_norm: make(&l.mlp_norm)?,
+                gate: make(&l.gate)?,
+                up: make(&l.up)?,
+                down: make(&l.down)?,
+            })
+        };
+        Ok(Weights {
+            embedding: make(&self.embedding)?,
+            layers: self.layers.iter().map(layer).collect::<Result<_>>()?,
+            norm: make(&self.norm)?,
+            head: some(&self.head)?,
+        })
     }
 
     /// Random parameters: matrices normal with deviation `std`, those that write into the residual

@@ -3,7 +3,9 @@
 //! layer's input alone and computes the rest again. Tensors keep their allocation between batches.
 
 use super::config::Config;
-use crate::tensor::{DType, Tensor};
+use super::placement::Placement;
+use crate::error::Result;
+use crate::tensor::Tensor;
 
 /// One layer's intermediates. T tokens.
 #[derive(Debug)]
@@ -46,32 +48,28 @@ pub struct LayerWorkspace {
     pub x_out: Tensor,
 }
 
-fn empty() -> Tensor {
-    Tensor::zeros(&[0], DType::F32)
-}
-
 impl LayerWorkspace {
-    fn new() -> Self {
-        LayerWorkspace {
-            h1: empty(),
-            rstd1: empty(),
-            q_raw: empty(),
-            k_raw: empty(),
-            q_rstd: empty(),
-            k_rstd: empty(),
-            q: empty(),
-            k: empty(),
-            v: empty(),
-            o: empty(),
-            lse: empty(),
-            x_mid: empty(),
-            h2: empty(),
-            rstd2: empty(),
-            gate: empty(),
-            up: empty(),
-            act: empty(),
-            x_out: empty(),
-        }
+    fn new(on: Placement) -> Result<Self> {
+        Ok(LayerWorkspace {
+            h1: on.empty_branch()?,
+            rstd1: on.empty()?,
+            q_raw: on.empty_branch()?,
+            k_raw: on.empty_branch()?,
+            q_rstd: on.empty()?,
+            k_rstd: on.empty()?,
+            q: on.empty_branch()?,
+            k: on.empty_branch()?,
+            v: on.empty_branch()?,
+            o: on.empty_branch()?,
+            lse: on.empty()?,
+            x_mid: on.empty()?,
+            h2: on.empty_branch()?,
+            rstd2: on.empty()?,
+            gate: on.empty_branch()?,
+            up: on.empty_branch()?,
+            act: on.empty_branch()?,
+            x_out: on.empty()?,
+        })
     }
 
     /// f32 that a training pass of `t` tokens leaves in it.
@@ -84,40 +82,48 @@ impl LayerWorkspace {
     }
 
     /// Sizes what the keys and values of `t` tokens need: the normalised input and themselves.
-    pub fn resize_keys(&mut self, config: &Config, t: usize) {
+    ///
+    /// # Errors
+    /// No room on the device.
+    pub fn resize_keys(&mut self, config: &Config, t: usize) -> Result<()> {
         let (kv, heads) = (config.kv_width(), config.num_key_value_heads);
-        self.h1.resize(&[t, config.hidden_size]);
-        self.rstd1.resize(&[t]);
+        self.h1.try_resize(&[t, config.hidden_size])?;
+        self.rstd1.try_resize(&[t])?;
         for x in [&mut self.k, &mut self.v] {
-            x.resize(&[t, kv]);
+            x.try_resize(&[t, kv])?;
         }
         if config.qk_norm() {
-            self.k_raw.resize(&[t, kv]);
-            self.k_rstd.resize(&[t * heads]);
+            self.k_raw.try_resize(&[t, kv])?;
+            self.k_rstd.try_resize(&[t * heads])?;
         }
+        Ok(())
     }
 
     /// Sizes what `t` queries and all behind them need; gate and up apart where products are fused.
-    pub fn resize_queries(&mut self, config: &Config, t: usize, fused: bool) {
+    ///
+    /// # Errors
+    /// No room on the device.
+    pub fn resize_queries(&mut self, config: &Config, t: usize, fused: bool) -> Result<()> {
         let (c, f) = (config.hidden_size, config.intermediate_size);
         let (q, h) = (config.query_width(), config.num_attention_heads);
         for x in [&mut self.x_mid, &mut self.h2, &mut self.x_out] {
-            x.resize(&[t, c]);
+            x.try_resize(&[t, c])?;
         }
-        self.rstd2.resize(&[t]);
+        self.rstd2.try_resize(&[t])?;
         for x in [&mut self.q, &mut self.o] {
-            x.resize(&[t, q]);
+            x.try_resize(&[t, q])?;
         }
-        self.act.resize(&[t, f]);
+        self.act.try_resize(&[t, f])?;
         if !fused {
-            self.gate.resize(&[t, f]);
-            self.up.resize(&[t, f]);
+            self.gate.try_resize(&[t, f])?;
+            self.up.try_resize(&[t, f])?;
         }
-        self.lse.resize(&[t, h]);
+        self.lse.try_resize(&[t, h])?;
         if config.qk_norm() {
-            self.q_raw.resize(&[t, q]);
-            self.q_rstd.resize(&[t * h]);
+            self.q_raw.try_resize(&[t, q])?;
+            self.q_rstd.try_resize(&[t * h])?;
         }
+        Ok(())
     }
 }
 
@@ -131,8 +137,10 @@ pub struct Workspace {
     /// Where training recomputes: the residual stream behind each layer, [T, C], all that it keeps of
     /// one. Else empty.
     pub stream: Vec<Tensor>,
-    /// Output of a projection before dropout, [T, C]; rows of the last layer's input in a prefill.
+    /// Output of a projection before dropout, [T, C].
     pub branch: Tensor,
+    /// Rows of the last layer's input in a prefill, [R, C].
+    pub picked: Tensor,
     /// Rows of the residual stream that the head reads, [R, C].
     pub rows: Tensor,
     /// Those rows normalised, [R, C].
@@ -143,20 +151,29 @@ pub struct Workspace {
 
 impl Workspace {
     /// For inference: one layer's worth.
-    pub fn inference() -> Self {
-        Workspace::with_layers(1)
+    ///
+    /// # Errors
+    /// A device that cannot be opened.
+    pub fn inference(on: Placement) -> Result<Self> {
+        Workspace::with_layers(1, on)
     }
 
     /// For training: every layer's worth.
-    pub fn training(config: &Config) -> Self {
-        Workspace::with_layers(config.num_hidden_layers)
+    ///
+    /// # Errors
+    /// As [`Workspace::inference`].
+    pub fn training(config: &Config, on: Placement) -> Result<Self> {
+        Workspace::with_layers(config.num_hidden_layers, on)
     }
 
     /// For training that keeps each layer's input alone, 1 / 10 to 1 / 20 of what
     /// [`Workspace::training`] does: the backward runs every layer but the last once more.
-    pub fn recomputing(config: &Config) -> Self {
-        let stream = (0..config.num_hidden_layers).map(|_| empty()).collect();
-        Workspace { stream, ..Workspace::with_layers(1) }
+    ///
+    /// # Errors
+    /// As [`Workspace::inference`].
+    pub fn recomputing(config: &Config, on: Placement) -> Result<Self> {
+        let stream = (0..config.num_hidden_layers).map(|_| on.empty()).collect::<Result<_>>()?;
+        Ok(Workspace { stream, ..Workspace::with_layers(1, on)? })
     }
 
     /// Whether the backward has to run a layer again to see its intermediates.
@@ -180,7 +197,7 @@ impl Workspace {
 
     /// Every tensor that a pass has filled: what it takes is their sum.
     pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
-        let own = [&self.x0, &self.branch, &self.rows, &self.normed, &self.rstd];
+        let own = [&self.x0, &self.branch, &self.picked, &self.rows, &self.normed, &self.rstd];
         own.into_iter().chain(&self.stream).chain(self.layers.iter().flat_map(|l| {
             let LayerWorkspace {
                 h1,
@@ -209,16 +226,17 @@ impl Workspace {
         }))
     }
 
-    fn with_layers(n: usize) -> Self {
-        Workspace {
-            x0: empty(),
-            layers: (0..n).map(|_| LayerWorkspace::new()).collect(),
+    fn with_layers(n: usize, on: Placement) -> Result<Self> {
+        Ok(Workspace {
+            x0: on.empty()?,
+            layers: (0..n).map(|_| LayerWorkspace::new(on)).collect::<Result<_>>()?,
             stream: Vec::new(),
-            branch: empty(),
-            rows: empty(),
-            normed: empty(),
-            rstd: empty(),
-        }
+            branch: on.empty_branch()?,
+            picked: on.empty()?,
+            rows: on.empty()?,
+            normed: on.empty_branch()?,
+            rstd: on.empty()?,
+        })
     }
 }
 

@@ -321,6 +321,47 @@ impl Tensor {
         Ok(())
     }
 
+    /// Becomes `values`, as many as they are, where it lies: on a GPU by way of pinned memory, without
+    /// waiting for the device.
+    ///
+    /// # Errors
+    /// If it holds another type or is packed; no room on its device.
+    pub fn write_u32(&mut self, values: &[u32]) -> Result<()> {
+        self.try_resize(&[values.len()])?;
+        match &mut self.storage {
+            Storage::U32(v) => v.copy_from_slice(values),
+            Storage::CudaU32(b) => b.gpu().clone().write(values, b)?,
+            _ => return Err(self.wrong("u32")),
+        }
+        Ok(())
+    }
+
+    /// [`Tensor::write_u32`] of f32.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_f32(&mut self, values: &[f32]) -> Result<()> {
+        self.try_resize(&[values.len()])?;
+        match &mut self.storage {
+            Storage::F32(v) => v.copy_from_slice(values),
+            Storage::CudaF32(b) => b.gpu().clone().write(values, b)?,
+            _ => return Err(self.wrong("f32")),
+        }
+        Ok(())
+    }
+
+    /// The elements as u32 in host memory, wherever they lie.
+    ///
+    /// # Errors
+    /// If they are of another type; the driver's.
+    pub fn to_u32_vec(&self) -> Result<Vec<u32>> {
+        match &self.storage {
+            Storage::U32(v) => Ok(v.clone()),
+            Storage::CudaU32(b) => Ok(b.download()?),
+            _ => Err(self.wrong("u32")),
+        }
+    }
+
     /// Sets every element to zero.
     pub fn zero(&mut self) -> Result<()> {
         let _span = profile::span("zero");

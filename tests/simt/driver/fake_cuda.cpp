@@ -3,6 +3,7 @@
 // at run time (cudarc with `dynamic-loading`) to run its real host code, unchanged, on a machine without a GPU.
 // Every call is synchronous. Device memory is host memory, so ASan guards it. Any module image is accepted;
 // kernels are found by name among those linked into this library (SIMT_EXPORT).
+#include <algorithm>
 #include <chrono>
 #include <list>
 #include <map>
@@ -76,6 +77,8 @@ int cuMemcpyHtoDAsync_v2(u64 d, const void* s, size_t n, Stream* st) { return su
 int cuMemcpyDtoHAsync_v2(void* d, u64 s, size_t n, Stream* st) { return submit(st, [=] { memcpy(d, reinterpret_cast<void*>(s), n); }); }
 int cuMemcpyDtoDAsync_v2(u64 d, u64 s, size_t n, Stream* st) { return submit(st, [=] { memcpy(reinterpret_cast<void*>(d), reinterpret_cast<void*>(s), n); }); }
 int cuMemsetD8Async(u64 d, unsigned char v, size_t n, Stream* st) { return submit(st, [=] { memset(reinterpret_cast<void*>(d), v, n); }); }
+
+int cuMemsetD32Async(u64 d, u32 v, size_t n, Stream* st) { return submit(st, [=] { std::fill_n(reinterpret_cast<u32*>(d), n, v); }); }
 
 int cuStreamCreate(Stream** s, u32) { return *s = new Stream, OK; }
 int cuStreamDestroy_v2(Stream* s) { return delete s, OK; }

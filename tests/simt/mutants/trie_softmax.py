@@ -9,4 +9,13 @@ MUTANTS = [
     ("parent of a tie descending", "trie_softmax.cu", r"uint32_t\(~\(parent << 16 \| code\)\)", "uint32_t(parent << 16 | code)"),
     ("slots of a block reduction reused at once", "common/warp.cuh", r"fmaxf\(most, slots\[w\]\);\n  __syncthreads\(\);", "fmaxf(most, slots[w]);"),
     ("wanted read after it is written", "trie_softmax.cu", r"__syncwarp\(\);  // every lane.*", ""),
+    ("loss: no label is not looked for", "trie_softmax.cu", r"at >= p.nodes \|\| own >= p.codes", "at >= p.nodes"),
+    ("loss: window keeps its first edge", "trie_softmax.cu", r"next \+= __popc\(members\);", ""),
+    ("loss: children of the next window count", "trie_softmax.cu", r"c - v0 < WARP \? 1u << \(c - v0\) : 0", "c - v0 <= WARP ? 1u << (c - v0) % WARP : 0"),
+    ("loss: teacher's share stays on the label", "trie_softmax.cu", r"1.0f - p.smoothing - moved\);", "1.0f - p.smoothing);"),
+    ("loss: an entry for the label is subtracted", "trie_softmax.cu", r"if \(c != own && c < p.codes\) x", "if (c < p.codes) x"),
+    ("loss: entries before the gradient is written", "trie_softmax.cu", r"__syncwarp\(\);  // an entry's lane.*", ""),
+    ("loss: logits overwritten while they are read", "trie_softmax.cu", r"moved = warp_sum\(moved\);\n  moved_loss = warp_sum\(moved_loss\);", "x[label[row]] = 0; moved = warp_sum(moved);\n  moved_loss = warp_sum(moved_loss);"),
+    ("path: parents of the request, not of all", "trie_softmax.cu", r"row\[i\] = i / p.width \* p.rows \+ parent\[i\]", "row[i] = parent[i]"),
+    ("path: one step short", "trie_softmax.cu", r"t < p.steps; \+\+t\) to", "t + 1 < p.steps; ++t) to"),
 ]

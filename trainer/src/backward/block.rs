@@ -2,10 +2,10 @@
 
 use engine::model::block::{Branch, Step};
 use engine::model::workspace::LayerWorkspace;
-use engine::model::{Config, LayerWeights};
+use engine::model::{Config, LayerWeights, Placement};
 use engine::ops::attention::{self, Segments};
-use engine::ops::{linear, rmsnorm, rope, swiglu};
-use engine::{DType, Result, Tensor};
+use engine::ops::{convert, linear, rmsnorm, rope, swiglu};
+use engine::{Result, Tensor};
 
 /// Gradients of a layer's intermediates; one set serves all layers, one after another.
 #[derive(Debug)]
@@ -36,21 +36,24 @@ pub struct Scratch {
 
 impl Scratch {
     /// Empty; grows with the largest batch.
-    pub fn new() -> Self {
-        let empty = || Tensor::zeros(&[0], DType::F32);
-        Scratch {
-            branch: empty(),
-            h: empty(),
-            act: empty(),
-            gate: empty(),
-            up: empty(),
-            o: empty(),
-            q: empty(),
-            k: empty(),
-            v: empty(),
-            q_raw: empty(),
-            k_raw: empty(),
-        }
+    ///
+    /// # Errors
+    /// A device that cannot be opened.
+    pub fn new(on: Placement) -> Result<Self> {
+        let empty = || on.empty_branch();
+        Ok(Scratch {
+            branch: empty()?,
+            h: empty()?,
+            act: empty()?,
+            gate: empty()?,
+            up: empty()?,
+            o: empty()?,
+            q: empty()?,
+            k: empty()?,
+            v: empty()?,
+            q_raw: empty()?,
+            k_raw: empty()?,
+        })
     }
 
     /// f32 that a backward of `t` tokens asks for; the branch behind a dropout is counted too.
@@ -66,7 +69,7 @@ impl Scratch {
         [branch, h, act, gate, up, o, q, k, v, q_raw, k_raw].into_iter()
     }
 
-    fn resize(&mut self, config: &Config, t: usize) {
+    fn resize(&mut self, config: &Config, t: usize) -> Result<()> {
         let (c, f) = (config.hidden_size, config.intermediate_size);
         let (q, kv) = (config.query_width(), config.kv_width());
         for (x, width) in [
@@ -80,18 +83,13 @@ impl Scratch {
             (&mut self.k, kv),
             (&mut self.v, kv),
         ] {
-            x.resize(&[t, width]);
+            x.try_resize(&[t, width])?;
         }
         if config.qk_norm() {
-            self.q_raw.resize(&[t, q]);
-            self.k_raw.resize(&[t, kv]);
+            self.q_raw.try_resize(&[t, q])?;
+            self.k_raw.try_resize(&[t, kv])?;
         }
-    }
-}
-
-impl Default for Scratch {
-    fn default() -> Self {
-        Scratch::new()
+        Ok(())
     }
 }
 
@@ -115,7 +113,7 @@ pub fn backward(
     let config = step.config;
     let (c, f) = (config.hidden_size, config.intermediate_size);
     let (qw, kvw) = (config.query_width(), config.kv_width());
-    s.resize(config, step.positions.len());
+    s.resize(config, step.positions.len())?;
 
     let dy = unmask(step, Branch::Mlp(step.layer), dx, &mut s.branch)?;
     linear::backward_weight(&step.linear(f, c), dy, &ws.act, &mut g.down)?;
@@ -227,19 +225,22 @@ fn projection(
     linear::backward_input(spec, dy, w, dx, add)
 }
 
-/// The gradient behind a branch's dropout: dx itself where there is none.
+/// The gradient behind a branch's dropout, in the branch's type: dx itself where neither makes it another.
 fn unmask<'a>(
     step: &Step<'_>,
     place: Branch,
     dx: &'a Tensor,
     branch: &'a mut Tensor,
 ) -> Result<&'a Tensor> {
-    match &step.dropout {
-        None => Ok(dx),
-        Some(dropout) => {
-            branch.copy_from(dx)?;
-            dropout.apply(place, branch)?;
-            Ok(branch)
-        }
+    if branch.dtype() != dx.dtype() {
+        convert::forward(dx, branch)?;
+    } else if step.dropout.is_some() {
+        branch.copy_from(dx)?;
+    } else {
+        return Ok(dx);
     }
+    if let Some(dropout) = &step.dropout {
+        dropout.apply(place, branch)?;
+    }
+    Ok(branch)
 }

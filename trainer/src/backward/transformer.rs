@@ -3,9 +3,9 @@
 use super::block::{self, Scratch};
 use engine::model::block::{Branch, Dropout, Step};
 use engine::model::transformer::Packed;
-use engine::model::{Config, Transformer, Weights, Workspace};
+use engine::model::{Config, Placement, Transformer, Weights, Workspace};
 use engine::ops::{embedding, rmsnorm};
-use engine::{DType, Result, Tensor};
+use engine::{Result, Tensor};
 
 /// Gradients of all weights, and the buffers that the backward works in.
 #[derive(Debug)]
@@ -21,15 +21,17 @@ pub struct Gradients {
 
 impl Gradients {
     /// Zeros for a model of `config`.
-    pub fn new(config: &Config) -> Self {
-        let empty = || Tensor::zeros(&[0], DType::F32);
-        Gradients {
-            weights: Weights::zeros(config),
-            normed: empty(),
-            rows: empty(),
-            dx: empty(),
-            scratch: Scratch::new(),
-        }
+    ///
+    /// # Errors
+    /// A device that cannot be opened or has no room for them.
+    pub fn new(config: &Config, on: Placement) -> Result<Self> {
+        Ok(Gradients {
+            weights: Weights::zeros(config, on.device)?,
+            normed: on.empty_branch()?,
+            rows: on.empty()?,
+            dx: on.empty()?,
+            scratch: Scratch::new(on)?,
+        })
     }
 
     /// f32 that a backward of `t` tokens and `r` labelled rows works in, beside the weights' gradients.
@@ -68,10 +70,10 @@ impl Gradients {
         let (t, c, r) = (batch.len(), config.hidden_size, rows.len());
         let Gradients { weights: g, normed, rows: drows, dx, scratch } = self;
 
-        drows.resize(&[r, c]);
+        drows.try_resize(&[r, c])?;
         let norm = rmsnorm::Spec { rows: r, width: c, eps: config.rms_norm_eps };
         rmsnorm::backward(&norm, &ws.rows, &w.norm, &ws.rstd, normed, drows, &mut g.norm, false)?;
-        dx.resize(&[t, c]);
+        dx.try_resize(&[t, c])?;
         dx.zero()?;
         embedding::backward(&embedding::Spec { tokens: r, vocab: t, width: c }, rows, drows, dx)?;
 

@@ -9,7 +9,6 @@ use engine::model::transformer::Packed;
 use engine::model::{PromptCache, SuffixCache, Transformer, Workspace};
 use engine::sid::Catalogue;
 use engine::text::SidTokens;
-use engine::{DType, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -116,20 +115,25 @@ fn search(
     width: usize,
 ) -> Result<Vec<Vec<Vec<u32>>>> {
     let requests = prompts.len();
-    let (mut ws, mut prompt) = (Workspace::inference(), PromptCache::new(&model.config));
-    let mut suffix = SuffixCache::new(&model.config);
-    let packed = Packed::new(prompts);
+    let (mut ws, mut prompt) = (
+        Workspace::inference(model.placement())?,
+        PromptCache::new(&model.config, model.placement())?,
+    );
+    let mut suffix = SuffixCache::new(&model.config, model.placement())?;
+    let on = model.placement();
+    let packed = Packed::new(prompts).on(on.device)?;
     // It leaves the last row of each prompt, and no other.
     model.prefill(&packed, &mut prompt, &mut ws)?;
-    let mut rows = Tensor::from_u32(&[requests], (0..requests as u32).collect());
-    let mut logits = Tensor::zeros(&[0], DType::F32);
+    let mut rows = on.indices((0..requests as u32).collect())?;
+    let mut logits = on.empty()?;
     let vocabulary = model.config.vocab_size;
     let width = width.min(vocabulary);
     let mut beams = vec![vec![Written::default()]; requests];
     for level in 0..levels {
         model.head_input(&rows, &mut ws)?;
         model.logits(model.weights.head(), &ws, &mut logits)?;
-        let of_request = logits.f32()?.par_chunks(vocabulary * beams[0].len());
+        let values = logits.to_f32_vec()?;
+        let of_request = values.par_chunks(vocabulary * beams[0].len());
         let next: Vec<Vec<(usize, Written)>> = beams
             .par_iter()
             .zip(of_request)
@@ -139,14 +143,14 @@ fn search(
             let before = beams[0].len();
             let n = requests * width;
             if level == 0 {
-                suffix.reset(&model.config, n, levels - 1);
+                suffix.reset(&model.config, n, levels - 1)?;
             }
             let all = || next.iter().enumerate().flat_map(|(r, b)| b.iter().map(move |b| (r, b)));
             let tokens = all().map(|(_, (_, w))| w.tokens[level]).collect();
             let parents: Vec<u32> = all().map(|(r, (p, _))| (r * before + p) as u32).collect();
-            let tokens = Tensor::from_u32(&[n], tokens);
+            let (tokens, parents) = (on.indices(tokens)?, on.indices(parents)?);
             model.decode(&tokens, &parents, &prompt, &mut suffix, &mut ws)?;
-            rows = Tensor::from_u32(&[n], (0..n as u32).collect());
+            rows = on.indices((0..n as u32).collect())?;
         }
         beams = next.into_iter().map(|b| b.into_iter().map(|(_, w)| w).collect()).collect();
     }
@@ -198,6 +202,7 @@ mod tests {
     use super::*;
     use engine::model::{Architecture, Config, Weights};
     use engine::sid::Codes;
+    use engine::{DType, Tensor};
 
     fn model(vocab_size: usize) -> Transformer {
         let config = Config {
@@ -230,7 +235,7 @@ mod tests {
         for (prompt, beams) in prompts.iter().zip(&found) {
             let forced: Vec<Vec<u32>> =
                 (0..9).map(|t| prompt.iter().copied().chain([t]).collect()).collect();
-            let mut ws = Workspace::inference();
+            let mut ws = Workspace::inference(model.placement()).unwrap();
             model.forward(&Packed::new(&forced), None, &mut ws).unwrap();
             let n = prompt.len() as u32 + 1;
             let rows = (0..9).flat_map(|i| [i * n + n - 2, i * n + n - 1]).collect();

@@ -1,7 +1,7 @@
 //! Training samples packed end to end, and which of their rows carry a label.
 
-use engine::Tensor;
 use engine::model::transformer::Packed;
+use engine::{Device, Result, Tensor};
 
 /// One training sequence: tokens, and which of them are learned (the first never is).
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -50,6 +50,8 @@ pub struct Batch {
     pub rows: Tensor,
     /// Their labels, [R] u32.
     pub labels: Tensor,
+    /// The same in host memory, for losses that sort them.
+    pub next: Vec<u32>,
     /// What a teacher adds to them.
     pub teaching: Teaching,
 }
@@ -73,9 +75,22 @@ impl Batch {
         Batch {
             packed: Packed::new(&inputs),
             rows: Tensor::from_u32(&[rows.len()], rows),
-            labels: Tensor::from_u32(&[labels.len()], labels),
+            labels: Tensor::from_u32(&[labels.len()], labels.clone()),
+            next: labels,
             teaching,
         }
+    }
+
+    /// The same batch with what the model reads on `device`, by way of pinned memory.
+    ///
+    /// # Errors
+    /// A device that cannot be opened, or without room for it.
+    pub fn on(self, device: Device) -> Result<Batch> {
+        if device == Device::Cpu {
+            return Ok(self);
+        }
+        let (rows, labels) = (self.rows.to(device)?, self.labels.to(device)?);
+        Ok(Batch { packed: self.packed.on(device)?, rows, labels, ..self })
     }
 }
 

@@ -20,8 +20,9 @@ pub trait Loss {
     /// Bytes that it works in for `labels` labels of a model of `config`.
     fn bytes(&self, config: &Config, labels: usize) -> u64;
 
-    /// Sum of the losses of `batch`'s labels given `normed`, the head's input at its rows, [R, C].
-    /// Overwrites `dnormed` with the gradient times `scale` and adds the head's to `dhead`.
+    /// Computes the losses of `batch`'s labels given `normed`, the head's input at its rows, [R, C], and
+    /// keeps them where they were computed. Overwrites `dnormed` with the gradient times `scale` and adds
+    /// the head's to `dhead`.
     ///
     /// # Errors
     /// The operators'.
@@ -33,7 +34,22 @@ pub trait Loss {
         normed: &Tensor,
         dnormed: &mut Tensor,
         dhead: &mut Tensor,
-    ) -> Result<f64>;
+    ) -> Result<()>;
+
+    /// The sum of the losses that [`Loss::at_head`] has left, in order. Waits for the device.
+    ///
+    /// # Errors
+    /// The driver's.
+    fn total(&self) -> Result<f64>;
+}
+
+/// Σ of an f32 tensor in f64, first to last.
+fn sum(losses: &Tensor) -> Result<f64> {
+    let add = |l: &[f32]| l.iter().map(|&l| f64::from(l)).sum();
+    match losses.device() {
+        engine::Device::Cpu => Ok(add(losses.f32()?)),
+        engine::Device::Cuda(_) => Ok(add(&losses.to_f32_vec()?)),
+    }
 }
 
 /// Forward, loss and backward of one packed batch: the sum of its losses. Their gradient times
@@ -55,9 +71,9 @@ pub fn forward_backward(
     }
     model.forward(&batch.packed, dropout, ws)?;
     model.head_input(&batch.rows, ws)?;
-    gradients.normed.resize(ws.normed.shape());
+    gradients.normed.try_resize(ws.normed.shape())?;
     let dhead = gradients.weights.head_mut();
-    let total = loss.at_head(model, batch, scale, &ws.normed, &mut gradients.normed, dhead)?;
+    loss.at_head(model, batch, scale, &ws.normed, &mut gradients.normed, dhead)?;
     gradients.backward(model, &batch.packed, &batch.rows, dropout, ws)?;
-    Ok(total)
+    loss.total()
 }

@@ -2,9 +2,9 @@
 //! (`engine::ops::cross_entropy`).
 
 use super::{Batch, Loss};
-use engine::model::{Config, Transformer};
+use engine::model::{Config, Placement, Transformer};
 use engine::ops::cross_entropy;
-use engine::{DType, Result, Tensor};
+use engine::{Result, Tensor};
 
 /// The loss and its buffer.
 #[derive(Debug)]
@@ -15,8 +15,11 @@ pub struct NextToken {
 
 impl NextToken {
     /// With label smoothing `smoothing` in [0, 1).
-    pub fn new(smoothing: f32) -> Self {
-        NextToken { smoothing, loss: Tensor::zeros(&[0], DType::F32) }
+    ///
+    /// # Errors
+    /// A device that cannot be opened.
+    pub fn new(smoothing: f32, on: Placement) -> Result<Self> {
+        Ok(NextToken { smoothing, loss: on.empty()? })
     }
 
     fn spec(&self, config: &Config, rows: usize) -> cross_entropy::Spec {
@@ -38,9 +41,9 @@ impl Loss for NextToken {
         normed: &Tensor,
         dnormed: &mut Tensor,
         dhead: &mut Tensor,
-    ) -> Result<f64> {
+    ) -> Result<()> {
         let spec = self.spec(&model.config, batch.rows.len());
-        self.loss.resize(&[spec.rows]);
+        self.loss.try_resize(&[spec.rows])?;
         let head = model.weights.head();
         cross_entropy::forward_backward(
             &spec,
@@ -51,7 +54,10 @@ impl Loss for NextToken {
             &mut self.loss,
             dnormed,
             dhead,
-        )?;
-        Ok(self.loss.f32()?.iter().map(|&l| f64::from(l)).sum())
+        )
+    }
+
+    fn total(&self) -> Result<f64> {
+        super::sum(&self.loss)
     }
 }

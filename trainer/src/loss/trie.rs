@@ -3,12 +3,12 @@
 //! which IDs exist, and a code without alternatives costs nothing.
 
 use super::{Batch, Loss, Teaching};
-use engine::model::{Config, Transformer};
-use engine::ops::trie_softmax::loss::{self, LossSpec};
-use engine::ops::{embedding, linear};
+use engine::model::{Config, Placement, Transformer};
+use engine::ops::trie_softmax::loss::{self, LossSpec, Targets};
+use engine::ops::{convert, embedding, linear};
 use engine::sid::Trie;
 use engine::text::SidTokens;
-use engine::{DType, Error, Result, Tensor};
+use engine::{Error, Result, Tensor};
 
 /// The loss and its buffers.
 #[derive(Debug)]
@@ -16,13 +16,38 @@ pub struct TrieLoss<'a> {
     trie: &'a Trie,
     tokens: &'a SidTokens,
     smoothing: f32,
+    on: Placement,
     levels: Vec<Level>,
+    buffers: Buffers,
+    /// Gradient of the head's input in f32, [R, C], where a branch is narrower.
+    wide: Tensor,
+}
+
+/// What one level after another works in.
+#[derive(Debug)]
+struct Buffers {
+    /// The head's input at the level's rows, and its gradient.
     x: Tensor,
     dx: Tensor,
+    /// The head's rows of the level's tokens, and their gradient.
     w: Tensor,
     dw: Tensor,
+    /// Logits, which become their gradient.
     logits: Tensor,
-    loss: Tensor,
+    /// That gradient as products read it, where a branch is narrower.
+    narrow: Tensor,
+}
+
+/// What a level's share of a loss is computed from.
+struct Call<'c> {
+    trie: &'c Trie,
+    head: &'c Tensor,
+    /// Which level it is.
+    level: usize,
+    /// R: rows of all levels.
+    all: usize,
+    scale: f32,
+    normed: &'c Tensor,
 }
 
 /// The labels that stand at one level; kept from batch to batch.
@@ -37,40 +62,56 @@ struct Level {
     soft_weights: Vec<f32>,
     /// `rows` as an index, [R] u32.
     picked: Tensor,
+    /// `nodes`, `codes` and the teacher, checked and where the loss reads them.
+    targets: Targets,
+    /// What it costs, [R].
+    loss: Tensor,
     /// The level's tokens, [codes of the level] u32.
     table: Tensor,
 }
 
 impl<'a> TrieLoss<'a> {
     /// Over the IDs of `trie`, written with `tokens`; `smoothing` in [0, 1) goes to allowed codes.
-    pub fn new(trie: &'a Trie, tokens: &'a SidTokens, smoothing: f32) -> Self {
-        let empty = || Tensor::zeros(&[0], DType::F32);
-        TrieLoss {
+    ///
+    /// # Errors
+    /// A device that cannot be opened.
+    pub fn new(
+        trie: &'a Trie,
+        tokens: &'a SidTokens,
+        smoothing: f32,
+        on: Placement,
+    ) -> Result<Self> {
+        let level = |(&base, &size): (&u32, &u32)| {
+            Ok(Level {
+                rows: Vec::new(),
+                nodes: Vec::new(),
+                codes: Vec::new(),
+                soft_start: Vec::new(),
+                soft_codes: Vec::new(),
+                soft_weights: Vec::new(),
+                picked: on.empty_indices()?,
+                targets: Targets::new(on.device)?,
+                loss: on.empty()?,
+                table: on.indices((base..base + size).collect())?,
+            })
+        };
+        let levels = tokens.bases.iter().zip(&tokens.sizes).map(level).collect::<Result<_>>()?;
+        Ok(TrieLoss {
             trie,
             tokens,
             smoothing,
-            levels: tokens
-                .bases
-                .iter()
-                .zip(&tokens.sizes)
-                .map(|(&base, &size)| Level {
-                    rows: Vec::new(),
-                    nodes: Vec::new(),
-                    codes: Vec::new(),
-                    soft_start: Vec::new(),
-                    soft_codes: Vec::new(),
-                    soft_weights: Vec::new(),
-                    picked: Tensor::zeros(&[0], DType::U32),
-                    table: Tensor::from_u32(&[size as usize], (base..base + size).collect()),
-                })
-                .collect(),
-            x: empty(),
-            dx: empty(),
-            w: empty(),
-            dw: empty(),
-            logits: empty(),
-            loss: empty(),
-        }
+            on,
+            levels,
+            buffers: Buffers {
+                x: on.empty_branch()?,
+                dx: on.empty_branch()?,
+                w: on.empty_branch()?,
+                dw: on.empty()?,
+                logits: on.empty()?,
+                narrow: on.empty_branch()?,
+            },
+            wide: on.empty()?,
+        })
     }
 
     /// Sorts the labels by level and finds each one's place in the trie: a label at level 0 stands
@@ -117,9 +158,15 @@ impl<'a> TrieLoss<'a> {
                 .ok_or_else(|| wrong("which no item's ID has there"))?;
             next = level + 1;
         }
-        for level in &mut self.levels {
-            level.picked.resize(&[level.rows.len()]);
-            level.picked.u32_mut()?.copy_from_slice(&level.rows);
+        for (l, level) in self.levels.iter_mut().enumerate() {
+            level.picked.write_u32(&level.rows)?;
+            let soft = (!level.soft_codes.is_empty()).then_some(loss::Soft {
+                start: &level.soft_start,
+                codes: &level.soft_codes,
+                weights: &level.soft_weights,
+            });
+            let labels = (&*level.nodes, &*level.codes);
+            level.targets.set(self.trie, l, labels, soft, self.smoothing)?;
         }
         Ok(())
     }
@@ -141,57 +188,73 @@ impl Loss for TrieLoss<'_> {
         normed: &Tensor,
         dnormed: &mut Tensor,
         dhead: &mut Tensor,
-    ) -> Result<f64> {
-        let (c, vocab) = (model.config.hidden_size, model.config.vocab_size);
-        let all = batch.rows.len();
-        dnormed.zero()?;
-        let mut total = 0.0;
-        self.sort(batch.labels.u32()?, &batch.teaching)?;
-        for (level, at) in self.levels.iter().enumerate() {
-            let (rows, size) = (at.rows.len(), at.table.len());
-            if rows == 0 {
-                continue;
-            }
-            let soft = (!at.soft_codes.is_empty()).then_some(loss::Soft {
-                start: &at.soft_start,
-                codes: &at.soft_codes,
-                weights: &at.soft_weights,
-            });
-            // This level's rows of the head's input, and its tokens' rows of the head.
-            let (picked, codes) = (&at.picked, &at.table);
-            let pick = embedding::Spec { tokens: rows, vocab: all, width: c };
-            let table = embedding::Spec { tokens: size, vocab, width: c };
-            self.x.resize(&[rows, c]);
-            self.dx.resize(&[rows, c]);
-            self.w.resize(&[size, c]);
-            self.dw.resize(&[size, c]);
-            self.logits.resize(&[rows, size]);
-            self.loss.resize(&[rows]);
-            embedding::forward(&pick, normed, picked, &mut self.x)?;
-            embedding::forward(&table, model.weights.head(), codes, &mut self.w)?;
-
-            let head = linear::Spec { rows, inputs: c, outputs: size };
-            linear::forward(&head, &self.x, &self.w, None, &mut self.logits)?;
-            let spec =
-                LossSpec { rows, level, vocab: size, token_base: 0, smoothing: self.smoothing };
-            loss::cross_entropy(
-                &spec,
-                self.trie,
-                &at.nodes,
-                &at.codes,
-                soft,
-                scale,
-                &mut self.logits,
-                &mut self.loss,
-            )?;
-            total += self.loss.f32()?.iter().map(|&l| f64::from(l)).sum::<f64>();
-
-            linear::backward_input(&head, &self.logits, &self.w, &mut self.dx, false)?;
-            self.dw.zero()?;
-            linear::backward_weight(&head, &self.logits, &self.x, &mut self.dw)?;
-            embedding::backward(&pick, picked, &self.dx, dnormed)?;
-            embedding::backward(&table, codes, &self.dw, dhead)?;
+    ) -> Result<()> {
+        self.sort(&batch.next, &batch.teaching)?;
+        let (trie, head, all) = (self.trie, model.weights.head(), batch.rows.len());
+        // Rows are scattered into f32; a narrower gradient is rounded from it once.
+        let mixed = self.on.mixed();
+        let TrieLoss { levels, buffers, wide, .. } = self;
+        let sum = if mixed { wide } else { &mut *dnormed };
+        sum.try_resize(normed.shape())?;
+        sum.zero()?;
+        for (level, at) in levels.iter_mut().enumerate() {
+            let call = Call { trie, head, level, all, scale, normed };
+            at.add(&call, buffers, sum, dhead)?;
         }
-        Ok(total)
+        if mixed { convert::forward(&self.wide, dnormed) } else { Ok(()) }
+    }
+
+    fn total(&self) -> Result<f64> {
+        self.levels.iter().try_fold(0.0, |total, level| Ok(total + super::sum(&level.loss)?))
+    }
+}
+
+impl Level {
+    /// The losses of the level's rows, and what they add to the gradients of the head's input and of the
+    /// head.
+    fn add(
+        &mut self,
+        call: &Call<'_>,
+        buffers: &mut Buffers,
+        dnormed: &mut Tensor,
+        dhead: &mut Tensor,
+    ) -> Result<()> {
+        let Buffers { x, dx, w, dw, logits, narrow } = buffers;
+        let (rows, size) = (self.rows.len(), self.table.len());
+        let c = call.normed.len() / call.all.max(1);
+        self.loss.try_resize(&[rows])?;
+        if rows == 0 {
+            return Ok(());
+        }
+        // This level's rows of the head's input, and its tokens' rows of the head.
+        let (picked, codes) = (&self.picked, &self.table);
+        let pick = embedding::Spec { tokens: rows, vocab: call.all, width: c };
+        let table = embedding::Spec { tokens: size, vocab: call.head.shape()[0], width: c };
+        x.try_resize(&[rows, c])?;
+        dx.try_resize(&[rows, c])?;
+        w.try_resize(&[size, c])?;
+        dw.try_resize(&[size, c])?;
+        logits.try_resize(&[rows, size])?;
+        embedding::forward(&pick, call.normed, picked, x)?;
+        embedding::forward(&table, call.head, codes, w)?;
+
+        let head = linear::Spec { rows, inputs: c, outputs: size };
+        linear::forward(&head, x, w, None, logits)?;
+        let spec = LossSpec { rows, level: call.level, vocab: size, token_base: 0 };
+        let (targets, loss) = (&self.targets, &mut self.loss);
+        loss::cross_entropy(&spec, call.trie, targets, call.scale, logits, loss)?;
+
+        let dlogits = if narrow.dtype() == logits.dtype() {
+            &*logits
+        } else {
+            narrow.try_resize(&[rows, size])?;
+            convert::forward(logits, narrow)?;
+            &*narrow
+        };
+        linear::backward_input(&head, dlogits, w, dx, false)?;
+        dw.zero()?;
+        linear::backward_weight(&head, dlogits, x, dw)?;
+        embedding::backward(&pick, picked, dx, dnormed)?;
+        embedding::backward(&table, codes, dw, dhead)
     }
 }

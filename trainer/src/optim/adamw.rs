@@ -4,7 +4,7 @@
 use crate::recipe::within;
 use engine::Result;
 use engine::model::weights::slots;
-use engine::model::{Config, Weights};
+use engine::model::{Config, Placement, Weights};
 use engine::ops::{adamw, reduce};
 use serde::{Deserialize, Serialize};
 
@@ -59,14 +59,17 @@ pub struct AdamW {
 
 impl AdamW {
     /// Moments at zero.
-    pub fn new(config: &Config, recipe: AdamWRecipe) -> Self {
-        AdamW {
+    ///
+    /// # Errors
+    /// A device that cannot be opened or has no room for them.
+    pub fn new(config: &Config, recipe: AdamWRecipe, on: Placement) -> Result<Self> {
+        Ok(AdamW {
             recipe,
             decay: slots(config).into_iter().map(|s| s.decay).collect(),
-            m: Weights::zeros(config),
-            v: Weights::zeros(config),
+            m: Weights::zeros(config, on.device)?,
+            v: Weights::zeros(config, on.device)?,
             steps: 0,
-        }
+        })
     }
 
     /// The global norm of `gradients`: √Σg², summed tensor by tensor in order.

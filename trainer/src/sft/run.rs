@@ -12,7 +12,7 @@ use crate::loss::{Loss, NextToken, Sample, TrieLoss};
 use crate::memory::MemoryPlan;
 use crate::observe::{Event, Observer, Training};
 use crate::optim::{AdamW, Schedule};
-use engine::model::{Config, Transformer, Weights, Workspace};
+use engine::model::{Config, Placement, Transformer, Weights, Workspace};
 use engine::sid::{Codes, Trie};
 use engine::text::SidTokens;
 
@@ -61,8 +61,10 @@ pub fn train(
         return Err(Error::usage("data", "no user has two training events to learn from"));
     }
     let loss: Box<dyn Loss> = match train.objective {
-        Objective::Trie => Box::new(TrieLoss::new(trie, tokens, train.smoothing as f32)),
-        Objective::Vocabulary => Box::new(NextToken::new(train.smoothing as f32)),
+        Objective::Trie => {
+            Box::new(TrieLoss::new(trie, tokens, train.smoothing as f32, Placement::CPU)?)
+        }
+        Objective::Vocabulary => Box::new(NextToken::new(train.smoothing as f32, Placement::CPU)?),
     };
     let memory = memory(&config, train, longest - 1, &sequences, loss.as_ref());
     memory.check()?;
@@ -72,11 +74,11 @@ pub fn train(
         train,
         seed,
         ws: match train.recompute {
-            true => Workspace::recomputing(&config),
-            false => Workspace::training(&config),
+            true => Workspace::recomputing(&config, Placement::CPU)?,
+            false => Workspace::training(&config, Placement::CPU)?,
         },
-        gradients: Gradients::new(&config),
-        optimiser: AdamW::new(&config, train.adamw),
+        gradients: Gradients::new(&config, Placement::CPU)?,
+        optimiser: AdamW::new(&config, train.adamw, Placement::CPU)?,
         loss,
         model: Transformer { config, weights },
         at: Position::default(),

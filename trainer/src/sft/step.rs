@@ -165,7 +165,7 @@ mod tests {
     use crate::observe::Silent;
     use crate::optim::Decay;
     use crate::sft::ModelRecipe;
-    use engine::model::Weights;
+    use engine::model::{Placement, Weights};
 
     #[test]
     fn a_step_that_is_not_finite_changes_nothing_and_the_third_in_a_row_stops() {
@@ -181,10 +181,10 @@ mod tests {
         let mut run = Run {
             train: &train,
             seed: 1,
-            ws: Workspace::training(&config),
-            gradients: Gradients::new(&config),
-            optimiser: AdamW::new(&config, train.adamw),
-            loss: Box::new(NextToken::new(0.0)),
+            ws: Workspace::training(&config, Placement::CPU).unwrap(),
+            gradients: Gradients::new(&config, Placement::CPU).unwrap(),
+            optimiser: AdamW::new(&config, train.adamw, Placement::CPU).unwrap(),
+            loss: Box::new(NextToken::new(0.0, Placement::CPU).unwrap()),
             model: Transformer { weights: Weights::random(&config, 1, 0.02), config },
             at: Position::default(),
             spikes: Spikes::default(),

@@ -18,23 +18,30 @@ pub(super) fn select(
     nodes: &[u32],
     out: &mut Selection,
 ) -> Result<()> {
-    out.reset(spec);
+    let Selection { parent, code, node, score, count, lse, .. } = out;
+    lse.clear();
+    lse.resize(spec.requests * spec.rows, 0.0);
+    let (parent, code, node) = (parent.u32_mut()?, code.u32_mut()?, node.u32_mut()?);
+    let (score, count) = (score.f32_mut()?, count.u32_mut()?);
+    for x in [&mut *parent, &mut *code, &mut *node, &mut *count] {
+        x.fill(0);
+    }
+    score.fill(f32::NEG_INFINITY);
     if spec.rows == 0 || spec.width == 0 {
         return Ok(());
     }
-    let rows = out.lse.par_iter_mut().zip(x.par_chunks(spec.vocab)).zip(scores.par_iter());
+    let rows = lse.par_iter_mut().zip(x.par_chunks(spec.vocab)).zip(scores.par_iter());
     rows.zip(nodes.par_iter()).for_each_init(Vec::new, |gathered, (((lse, x), &score), &node)| {
         if score > f32::NEG_INFINITY {
             *lse = row_lse(spec, trie, x, node, gathered);
         }
     });
-    if let Some(row) = out.lse.iter().position(|lse| lse.is_nan()) {
+    if let Some(row) = lse.iter().position(|lse| lse.is_nan()) {
         let problem = format!("NaN or +∞ in row {row}; the model has diverged");
         return Err(Error::invalid(format!("{OP}: logits"), problem));
     }
 
     let w = spec.width;
-    let Selection { parent, code, node, score, count, lse } = out;
     let places = parent.par_chunks_mut(w).zip(code.par_chunks_mut(w));
     let places = places.zip(node.par_chunks_mut(w)).zip(score.par_chunks_mut(w));
     places.zip(count.par_iter_mut()).enumerate().for_each_init(

@@ -14,8 +14,10 @@ use crate::cpu::simd::{self, Kernel, Simd};
 use crate::cpu::tiles;
 use crate::error::{Error, Result, expect_len};
 use crate::ops::Real;
+use crate::profile;
 use crate::sid::Trie;
-use crate::tensor::{DataMut, Tensor, no_arm};
+use crate::tensor::{DType, Data, DataMut, Device, Tensor, no_arm};
+use bindings::{abi, launch};
 use rayon::prelude::*;
 
 /// The shape of a loss over rows that all stand at one level.
@@ -29,8 +31,6 @@ pub struct LossSpec {
     pub vocab: usize,
     /// b: token of code 0 at this level.
     pub token_base: usize,
-    /// s: weight of the uniform distribution over the allowed codes, in [0, 1).
-    pub smoothing: f32,
 }
 
 /// Weights w that a teacher moves from a row's code to other allowed codes, as sparse rows.
@@ -52,51 +52,169 @@ impl Soft<'_> {
     }
 }
 
+/// What rows at one level are trained towards, checked against the trie and, where the loss runs on a GPU,
+/// copied there. Kept from batch to batch.
+#[derive(Debug)]
+pub struct Targets {
+    level: usize,
+    smoothing: f32,
+    node: Vec<u32>,
+    code: Vec<u32>,
+    soft: SoftRows,
+    on_gpu: Option<[Tensor; 5]>,
+}
+
+/// [`Soft`] that owns its rows.
+#[derive(Debug, Clone, Default)]
+struct SoftRows {
+    start: Vec<u32>,
+    codes: Vec<u32>,
+    weights: Vec<f32>,
+}
+
+impl Targets {
+    /// Of no row, for a loss on `device`.
+    ///
+    /// # Errors
+    /// A device that cannot be opened.
+    pub fn new(device: Device) -> Result<Targets> {
+        let empty = |dtype| Tensor::zeros_on(&[0], dtype, device);
+        let on_gpu = match device {
+            Device::Cpu => None,
+            Device::Cuda(_) => Some([
+                empty(DType::U32)?,
+                empty(DType::U32)?,
+                empty(DType::U32)?,
+                empty(DType::U32)?,
+                empty(DType::F32)?,
+            ]),
+        };
+        let (node, code) = (Vec::new(), Vec::new());
+        Ok(Targets { level: 0, smoothing: 0.0, node, code, soft: SoftRows::default(), on_gpu })
+    }
+
+    /// R.
+    pub fn len(&self) -> usize {
+        self.node.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.node.is_empty()
+    }
+
+    /// Takes over rows that stand on `nodes` [R] of `level` and are followed by `codes` [R]; `soft` adds a
+    /// teacher beside a smoothing of `smoothing`.
+    ///
+    /// # Errors
+    /// A level or node that the trie does not have; a code, or a teacher's, that its node does not allow;
+    /// weights that are negative or more than there is; the device's.
+    pub fn set(
+        &mut self,
+        trie: &Trie,
+        level: usize,
+        (nodes, codes): (&[u32], &[u32]),
+        soft: Option<Soft>,
+        smoothing: f32,
+    ) -> Result<()> {
+        check_labels(trie, level, nodes, codes)?;
+        if !(0.0..1.0).contains(&smoothing) {
+            return wrong("smoothing", format!("{smoothing} is not within [0, 1)"));
+        }
+        if let Some(soft) = &soft {
+            check_soft(trie, level, nodes, soft, smoothing)?;
+        }
+        (self.level, self.smoothing) = (level, smoothing);
+        refill(&mut self.node, nodes);
+        refill(&mut self.code, codes);
+        let soft = soft.unwrap_or(Soft { start: &[], codes: &[], weights: &[] });
+        refill(&mut self.soft.start, soft.start);
+        refill(&mut self.soft.codes, soft.codes);
+        refill(&mut self.soft.weights, soft.weights);
+        let Some([node, code, start, soft_code, weight]) = &mut self.on_gpu else { return Ok(()) };
+        node.write_u32(nodes)?;
+        code.write_u32(codes)?;
+        start.write_u32(soft.start)?;
+        soft_code.write_u32(soft.codes)?;
+        weight.write_f32(soft.weights)
+    }
+
+    fn soft(&self) -> Option<Soft<'_>> {
+        let SoftRows { start, codes, weights } = &self.soft;
+        (!codes.is_empty()).then_some(Soft { start, codes, weights })
+    }
+}
+
+fn refill<T: Copy>(to: &mut Vec<T>, from: &[T]) {
+    to.clear();
+    to.extend_from_slice(from);
+}
+
+fn wrong<T>(arg: &str, problem: String) -> Result<T> {
+    Err(Error::invalid(format!("{OP}: {arg}"), problem))
+}
+
 /// Writes every row's loss, [R], and turns its `logits`, [R, V], into their gradient times `scale`.
-/// `nodes` [R] are the rows' places at `spec.level`, `codes` [R] what comes next; `soft` adds a teacher.
 ///
 /// # Errors
-/// A length or bound that contradicts the spec; a node that the trie does not have; a code that its
-/// node does not allow.
+/// A length or bound that contradicts the spec; targets that were set for another level or trie, or for
+/// another device than that of the logits.
 pub fn cross_entropy(
     spec: &LossSpec,
     trie: &Trie,
-    nodes: &[u32],
-    codes: &[u32],
-    soft: Option<Soft>,
+    targets: &Targets,
     scale: f32,
     logits: &mut Tensor,
     loss: &mut Tensor,
 ) -> Result<()> {
-    spec.check(trie, nodes, codes, logits, loss)?;
-    if let Some(soft) = &soft {
-        spec.check_soft(trie, nodes, soft)?;
-    }
-    match (logits.data_mut(), loss.data_mut()) {
-        (DataMut::F32(x), DataMut::F32(l)) => {
-            cpu(spec, trie, nodes, codes, soft, scale, x, l);
+    let _span = profile::span("trie_softmax loss");
+    spec.check(trie, targets, logits, loss)?;
+    match (logits.data_mut(), loss.data_mut(), &targets.on_gpu) {
+        (DataMut::F32(x), DataMut::F32(l), None) => {
+            cpu(spec, trie, targets, scale, x, l);
             Ok(())
+        }
+        (DataMut::CudaF32(x), DataMut::CudaF32(l), Some(on_gpu)) => {
+            let level = trie.level_on(x.gpu(), targets.level)?;
+            let count = |arg, n| bindings::count(OP, arg, n);
+            let p = abi::TrieSoftmaxLossParams {
+                rows: count("rows", spec.rows)?,
+                vocab: count("vocab", spec.vocab)?,
+                token_base: count("token_base", spec.token_base)?,
+                codes: level.codes(),
+                nodes: level.nodes(),
+                entries: count("soft.codes", targets.soft.codes.len())?,
+                smoothing: targets.smoothing,
+                scale,
+            };
+            let [node, code, start, soft_code, weight] = on_gpu;
+            match (node.data(), code.data(), start.data(), soft_code.data(), weight.data()) {
+                (
+                    Data::CudaU32(node),
+                    Data::CudaU32(label),
+                    Data::CudaU32(start),
+                    Data::CudaU32(code),
+                    Data::CudaF32(weight),
+                ) => {
+                    let soft = launch::trie_softmax::Soft { start, code, weight };
+                    Ok(launch::trie_softmax::loss(p, &level, (node, label), soft, x, l)?)
+                }
+                _ => Err(no_arm(OP, &[node, code, start, soft_code, weight])),
+            }
         }
         _ => Err(no_arm(OP, &[logits, loss])),
     }
 }
 
 impl LossSpec {
-    fn check(
-        &self,
-        trie: &Trie,
-        nodes: &[u32],
-        codes: &[u32],
-        logits: &Tensor,
-        loss: &Tensor,
-    ) -> Result<()> {
-        let wrong =
-            |arg: &str, problem: String| Err(Error::invalid(format!("{OP}: {arg}"), problem));
-        if self.level >= trie.levels() {
-            return wrong(
-                "level",
-                format!("{} where the trie has {} levels", self.level, trie.levels()),
+    fn check(&self, trie: &Trie, targets: &Targets, logits: &Tensor, loss: &Tensor) -> Result<()> {
+        if self.level >= trie.levels() || self.level != targets.level {
+            let levels = trie.levels();
+            let problem = format!(
+                "{} where the trie has {levels} levels and the targets stand at {}",
+                self.level, targets.level
             );
+            return wrong("level", problem);
         }
         let end = self.token_base.checked_add(trie.sizes()[self.level] as usize);
         if end.is_none_or(|end| end > self.vocab) {
@@ -105,63 +223,66 @@ impl LossSpec {
                 format!("{} leaves no room in a vocabulary of {}", self.token_base, self.vocab),
             );
         }
-        if !(0.0..1.0).contains(&self.smoothing) {
-            return wrong("smoothing", format!("{} is not within [0, 1)", self.smoothing));
-        }
+        expect_len(OP, "targets", targets.len(), self.rows)?;
         expect_len(OP, "logits", logits.len(), self.rows * self.vocab)?;
-        expect_len(OP, "nodes", nodes.len(), self.rows)?;
-        expect_len(OP, "codes", codes.len(), self.rows)?;
         expect_len(OP, "loss", loss.len(), self.rows)?;
-        let count = trie.nodes(self.level);
-        for (row, (&node, &code)) in nodes.iter().zip(codes).enumerate() {
-            if node as usize >= count {
-                return wrong("nodes", format!("{node} in row {row}; the level has {count} nodes"));
+        // Targets of another trie could name nodes that this one does not have.
+        match targets.node.iter().max() {
+            Some(&node) if node as usize >= trie.nodes(self.level) => {
+                wrong("targets", format!("node {node} is not of this trie"))
             }
-            if trie.child(self.level, node, code).is_none() {
-                return wrong(
-                    "codes",
-                    format!(
-                        "{code} in row {row} does not follow node {node} of level {}",
-                        self.level
-                    ),
-                );
-            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
-impl LossSpec {
-    fn check_soft(&self, trie: &Trie, nodes: &[u32], soft: &Soft) -> Result<()> {
-        let wrong = |problem: String| Err(Error::invalid(format!("{OP}: soft"), problem));
-        expect_len(OP, "soft.start", soft.start.len(), self.rows + 1)?;
-        expect_len(OP, "soft.weights", soft.weights.len(), soft.codes.len())?;
-        let end = soft.start.last().copied().unwrap_or_default() as usize;
-        if soft.start[0] != 0
-            || end != soft.codes.len()
-            || soft.start.windows(2).any(|w| w[0] > w[1])
-        {
-            return wrong(format!("start does not rise from 0 to {}", soft.codes.len()));
-        }
-        for (row, &node) in nodes.iter().enumerate() {
-            let mut sum = 0.0;
-            for (c, w) in soft.row(row) {
-                if trie.child(self.level, node, c).is_none() {
-                    return wrong(format!("code {c} in row {row} does not follow node {node}"));
-                }
-                if w.is_nan() || w < 0.0 {
-                    return wrong(format!("weight {w} in row {row}"));
-                }
-                sum += w;
-            }
-            if sum > 1.0 - self.smoothing + 1e-5 {
-                return wrong(format!(
-                    "weights of row {row} are {sum} together, above 1 − smoothing"
-                ));
-            }
-        }
-        Ok(())
+fn check_labels(trie: &Trie, level: usize, nodes: &[u32], codes: &[u32]) -> Result<()> {
+    if level >= trie.levels() {
+        return wrong("level", format!("{level} where the trie has {} levels", trie.levels()));
     }
+    expect_len(OP, "codes", codes.len(), nodes.len())?;
+    let count = trie.nodes(level);
+    for (row, (&node, &code)) in nodes.iter().zip(codes).enumerate() {
+        if node as usize >= count {
+            return wrong("nodes", format!("{node} in row {row}; the level has {count} nodes"));
+        }
+        if trie.child(level, node, code).is_none() {
+            let problem =
+                format!("{code} in row {row} does not follow node {node} of level {level}");
+            return wrong("codes", problem);
+        }
+    }
+    Ok(())
+}
+
+fn check_soft(trie: &Trie, level: usize, nodes: &[u32], soft: &Soft, smoothing: f32) -> Result<()> {
+    expect_len(OP, "soft.start", soft.start.len(), nodes.len() + 1)?;
+    expect_len(OP, "soft.weights", soft.weights.len(), soft.codes.len())?;
+    let end = soft.start.last().copied().unwrap_or_default() as usize;
+    if soft.start[0] != 0 || end != soft.codes.len() || soft.start.windows(2).any(|w| w[0] > w[1]) {
+        return wrong("soft", format!("start does not rise from 0 to {}", soft.codes.len()));
+    }
+    for (row, &node) in nodes.iter().enumerate() {
+        let (mut sum, mut before) = (0.0, None);
+        for (c, w) in soft.row(row) {
+            if trie.child(level, node, c).is_none() {
+                return wrong("soft", format!("code {c} in row {row} does not follow node {node}"));
+            }
+            if before.is_some_and(|b| b >= c) {
+                return wrong("soft", format!("code {c} of row {row} does not ascend"));
+            }
+            if w.is_nan() || w < 0.0 {
+                return wrong("soft", format!("weight {w} in row {row}"));
+            }
+            sum += w;
+            before = Some(c);
+        }
+        if sum > 1.0 - smoothing + 1e-5 {
+            let problem = format!("weights of row {row} are {sum} together, above 1 − smoothing");
+            return wrong("soft", problem);
+        }
+    }
+    Ok(())
 }
 
 /// Rows of one task: fixed, so that nothing depends on the thread count.
@@ -170,9 +291,7 @@ const ROWS: usize = 16;
 fn cpu(
     spec: &LossSpec,
     trie: &Trie,
-    nodes: &[u32],
-    codes: &[u32],
-    soft: Option<Soft>,
+    targets: &Targets,
     scale: f32,
     x: &mut [f32],
     loss: &mut [f32],
@@ -180,6 +299,8 @@ fn cpu(
     if spec.rows == 0 {
         return;
     }
+    let (nodes, codes, soft) = (&targets.node, &targets.code, targets.soft());
+    let smoothing = targets.smoothing;
     let rows = x.par_chunks_mut(ROWS * spec.vocab).zip(loss.par_chunks_mut(ROWS)).enumerate();
     tiles::for_each(rows, |(chunk, (x, loss))| {
         scratch(spec.vocab, |compact| {
@@ -195,7 +316,7 @@ fn cpu(
                 let place = |c: u32| allowed.partition_point(|&a| u32::from(a) < c);
                 // What the teacher's share adds to the loss: w · (x[code] − x[c]).
                 let moved: f32 = taught().map(|(c, w)| w * (compact[at] - compact[place(c)])).sum();
-                *loss = moved + simd::run(Row { x: compact, at, smoothing: spec.smoothing, scale });
+                *loss = moved + simd::run(Row { x: compact, at, smoothing, scale });
                 for (c, w) in taught() {
                     compact[place(c)] -= scale * w;
                     compact[at] += scale * w;
@@ -251,7 +372,7 @@ impl Kernel for Row<'_> {
 
 /// The definition for one row: (loss, gradient of the logits).
 pub fn reference<R: Real>(
-    spec: &LossSpec,
+    (spec, smoothing): (&LossSpec, f32),
     allowed: &[u16],
     code: u32,
     soft: &[(u32, f32)],
@@ -262,7 +383,7 @@ pub fn reference<R: Real>(
     let m = allowed.iter().map(|&c| x[at(c)]).fold(R::neg_infinity(), R::max);
     let z = allowed.iter().map(|&c| (x[at(c)] - m).exp()).fold(R::zero(), |z, e| z + e);
     let lse = m + z.ln();
-    let s = <R as From<f32>>::from(spec.smoothing);
+    let s = <R as From<f32>>::from(smoothing);
     let uniform = s / <R as From<f32>>::from(allowed.len() as f32);
     let w = |c: u32| {
         let of = soft.iter().filter(|e| e.0 == c).map(|e| <R as From<f32>>::from(e.1));

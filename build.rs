@@ -5,7 +5,12 @@
 //! KERNELS = auto (default): no nvcc means no kernels, with one warning
 //!         | require: no nvcc is an error (releases, CI)   | off: no kernels, silently
 //! NVCC, CUDA_HOME: where to look; then `.toolchain` (scripts/setup), then PATH.
+//!
+//! A fatbin is kept in `target/kernels` under a hash of its source, the headers that it includes, the
+//! flags and nvcc's version: a header edit compiles its users again, and no profile or feature set
+//! compiles what another did. A name that ends in `_sm90` is compiled for Hopper alone.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Mutex;
@@ -19,7 +24,10 @@ const IMAGES: [&str; 3] = [
 ];
 /// The oldest nvcc that knows everything the kernels use.
 const OLDEST: (u32, u32) = (12, 8);
-const THREADS: usize = 2;
+const FLAGS: [&str; 6] =
+    ["-std=c++20", "-O3", "-Werror", "all-warnings", "-fatbin", "--compress-mode=size"];
+/// Its place among `IMAGES`.
+const HOPPER: std::ops::Range<usize> = 1..2;
 
 /// A file of kernels and the kernels in it.
 struct Family {
@@ -38,7 +46,11 @@ fn main() {
         println!("cargo:rerun-if-env-changed={name}");
     }
 
-    let families = families(&folder);
+    let mut families = families(&folder);
+    // One kernel a hardware primitive: what tests and the bundle run, and no user needs.
+    if env::var_os("CARGO_FEATURE_CONFORMANCE").is_some() {
+        families.extend(self::families(&folder.join("conformance")));
+    }
     let mode = env::var("KERNELS").unwrap_or_default();
     let nvcc = match mode.as_str() {
         "off" => Err(String::new()),
@@ -47,7 +59,7 @@ fn main() {
     };
     let version = match &nvcc {
         Ok((nvcc, version)) => {
-            compile(nvcc, &folder, &families, &out);
+            compile(nvcc, version, &folder, &families, &out);
             format!("Some({version:?})")
         }
         Err(why) if mode == "require" => stop(&format!("KERNELS=require: {why}")),
@@ -93,8 +105,7 @@ fn families(folder: &Path) -> Vec<Family> {
         .collect();
     sources.sort();
     let family = |source: PathBuf| {
-        let text = fs::read_to_string(&source)
-            .unwrap_or_else(|e| stop(&format!("{}: {e}", source.display())));
+        let text = read(&source);
         let kernels = text
             .lines()
             .filter_map(|line| line.strip_prefix("SIMT_EXPORT(")?.strip_suffix(')'))
@@ -144,16 +155,16 @@ fn version(nvcc: &Path) -> Result<((u32, u32), String), String> {
     Ok(((parts.next().unwrap_or(0), parts.next().unwrap_or(0)), full))
 }
 
-/// Every family to OUT_DIR/<family>.fatbin, `THREADS` at a time. An nvcc that fails stops the build.
-fn compile(nvcc: &Path, folder: &Path, families: &[Family], out: &Path) {
+/// Every family to OUT_DIR/<family>.fatbin, a core each. An nvcc that fails stops the build.
+fn compile(nvcc: &Path, version: &str, folder: &Path, families: &[Family], out: &Path) {
     let queue = Mutex::new(families.iter());
     let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..THREADS {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 loop {
                     let Some(family) = queue.lock().unwrap().next() else { break };
-                    if let Err(why) = fatbin(nvcc, folder, family, out) {
+                    if let Err(why) = keep(nvcc, version, folder, family, out) {
                         failures.lock().unwrap().push(why);
                     }
                 }
@@ -166,20 +177,68 @@ fn compile(nvcc: &Path, folder: &Path, families: &[Family], out: &Path) {
     }
 }
 
-fn fatbin(nvcc: &Path, folder: &Path, family: &Family, out: &Path) -> Result<(), String> {
+/// The family's fatbin from `target/kernels`, compiled into it where it is not there.
+fn keep(
+    nvcc: &Path,
+    version: &str,
+    folder: &Path,
+    family: &Family,
+    out: &Path,
+) -> Result<(), String> {
+    let mut hash = DefaultHasher::new();
+    (version, FLAGS, images(family)).hash(&mut hash);
+    for path in includes(folder, &family.source) {
+        path.file_name().hash(&mut hash);
+        read(&path).hash(&mut hash);
+    }
+    // OUT_DIR is target/<profile>/build/<crate>/out.
+    let cache = out.ancestors().nth(4).unwrap_or(out).join("kernels");
+    fs::create_dir_all(&cache).map_err(|e| format!("{}: {e}", cache.display()))?;
+    let kept = cache.join(format!("{}-{:016x}.fatbin", family.name, hash.finish()));
+    let to = out.join(format!("{}.fatbin", family.name));
+    if !kept.is_file() {
+        // Compiled elsewhere and renamed: an interrupted build, or two at once, leave no half file.
+        fatbin(nvcc, folder, family, &to)?;
+        let part = cache.join(format!("{}.{}", family.name, std::process::id()));
+        let moved = fs::copy(&to, &part).and_then(|_| fs::rename(&part, &kept));
+        return moved.map_err(|e| format!("{}: {e}", kept.display()));
+    }
+    fs::copy(&kept, &to).map(drop).map_err(|e| format!("{}: {e}", to.display()))
+}
+
+/// A source and every header of ours that it includes, however deep.
+fn includes(folder: &Path, source: &Path) -> Vec<PathBuf> {
+    let mut seen = vec![source.to_path_buf()];
+    let mut next = 0;
+    while next < seen.len() {
+        let text = read(&seen[next]);
+        let here = seen[next].parent().unwrap_or(folder).to_path_buf();
+        let named = text
+            .lines()
+            .filter_map(|line| line.trim_start().strip_prefix("#include \"")?.split('"').next());
+        for name in named {
+            let found = [here.join(name), folder.join(name)].into_iter().find(|p| p.is_file());
+            // One path a file, however it was reached.
+            let found = found.and_then(|p| p.canonicalize().ok());
+            seen.extend(found.filter(|p| !seen.contains(p)));
+        }
+        next += 1;
+    }
+    seen
+}
+
+fn images(family: &Family) -> &'static [&'static str] {
+    const ALL: &[&str] = &IMAGES;
+    if family.name.ends_with("_sm90") { &ALL[HOPPER] } else { ALL }
+}
+
+fn fatbin(nvcc: &Path, folder: &Path, family: &Family, to: &Path) -> Result<(), String> {
     let mut command = Command::new(nvcc);
-    command.args([
-        "-std=c++20",
-        "-O3",
-        "-Werror",
-        "all-warnings",
-        "-fatbin",
-        "--compress-mode=size",
-    ]);
-    for image in IMAGES {
+    command.args(FLAGS);
+    for image in images(family) {
         command.args(["-gencode", image]);
     }
-    command.arg("-I").arg(folder).arg("-o").arg(out.join(format!("{}.fatbin", family.name)));
+    command.arg("-I").arg(folder).arg("-o").arg(to);
     let Output { status, stderr, .. } = command
         .arg(&family.source)
         .output()
@@ -192,6 +251,10 @@ fn fatbin(nvcc: &Path, folder: &Path, family: &Family, out: &Path) -> Result<(),
         family.source.display(),
         String::from_utf8_lossy(&stderr)
     ))
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|e| stop(&format!("{}: {e}", path.display())))
 }
 
 fn var(name: &str) -> String {

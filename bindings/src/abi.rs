@@ -115,10 +115,46 @@ const _: () = {
         "Offset of field: CodebookParams::codes",
     ][::core::mem::offset_of!(CodebookParams, codes) - 8usize];
 };
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct CodebookUpdateParams {
+    pub points: u32,
+    pub width: u32,
+    pub codes: u32,
+    pub chunk: u32,
+    pub chunks: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of CodebookUpdateParams",
+    ][::core::mem::size_of::<CodebookUpdateParams>() - 20usize];
+    [
+        "Alignment of CodebookUpdateParams",
+    ][::core::mem::align_of::<CodebookUpdateParams>() - 4usize];
+    [
+        "Offset of field: CodebookUpdateParams::points",
+    ][::core::mem::offset_of!(CodebookUpdateParams, points) - 0usize];
+    [
+        "Offset of field: CodebookUpdateParams::width",
+    ][::core::mem::offset_of!(CodebookUpdateParams, width) - 4usize];
+    [
+        "Offset of field: CodebookUpdateParams::codes",
+    ][::core::mem::offset_of!(CodebookUpdateParams, codes) - 8usize];
+    [
+        "Offset of field: CodebookUpdateParams::chunk",
+    ][::core::mem::offset_of!(CodebookUpdateParams, chunk) - 12usize];
+    [
+        "Offset of field: CodebookUpdateParams::chunks",
+    ][::core::mem::offset_of!(CodebookUpdateParams, chunks) - 16usize];
+};
 pub const CODEBOOK_TILE: CodebookTiles = 64;
 pub const CODEBOOK_DEPTH: CodebookTiles = 16;
 pub const CODEBOOK_SIDE: CodebookTiles = 16;
 pub const CODEBOOK_COLUMNS: CodebookTiles = 128;
+pub const CODEBOOK_WARPS: CodebookTiles = 4;
+pub const CODEBOOK_CHUNK: CodebookTiles = 1024;
+pub const CODEBOOK_PIECE: CodebookTiles = 4096;
 pub type CodebookTiles = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]

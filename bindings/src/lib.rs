@@ -7,11 +7,13 @@
 
 #[rustfmt::skip] // as bindgen writes it, so that `--check` can compare
 pub mod abi;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod doctor;
 pub mod driver;
 mod error;
 pub mod launch;
 
 pub use doctor::{Doctor, GpuFacts, doctor};
-pub use driver::{Buffer, Element, Gpu, Image};
+pub use driver::{Buffer, Element, Event, Gpu, Image};
 pub use error::{Error, Result, count};

@@ -17,6 +17,7 @@ const CUDA: Device = Device::Cuda(0);
 
 mod attention;
 mod codebook;
+mod conformance;
 mod rmsnorm;
 mod trie_softmax;
 

@@ -9,6 +9,35 @@ template <class R> R squared(const R* a, const R* b, size_t n) {
   return sum;
 }
 
+struct Update {
+  std::vector<uint32_t> counts, centres;
+  uint32_t bad;
+  bool operator==(const Update&) const = default;
+};
+
+// The whole update; a chunk of 32 · `rounds` points a warp.
+Update update(const std::vector<float>& x, const std::vector<uint32_t>& codes, std::vector<float> c, unsigned k,
+              unsigned rounds) {
+  const unsigned n = unsigned(codes.size()), width = unsigned(c.size()) / k, chunk = 32 * rounds;
+  const unsigned chunks = (n + chunk - 1) / chunk, most = n / CODEBOOK_PIECE + std::min(k, n);
+  const CodebookUpdateParams p{n, width, k, chunk, chunks};
+  const Buf<float> bx(x);
+  const Buf<uint32_t> bcodes(codes);
+  Buf<float> centres(c);
+  Buf<uint32_t> table(size_t(k) * chunks, 0u), counts(k, ~0u), bad(1, ~0u), start(k + 1, ~0u), pieces(k + 1, ~0u), order(n, ~0u);
+  Buf<double> partial(size_t(most) * width, NAN);
+  const dim3 warps((chunks + CODEBOOK_WARPS - 1) / CODEBOOK_WARPS), block(CODEBOOK_COLUMNS);
+  const unsigned columns = (width + CODEBOOK_COLUMNS - 1) / CODEBOOK_COLUMNS;
+  simt::launch(codebook_histogram, warps, dim3(CODEBOOK_WARPS * 32), 0, table.get(), bad.get(), bcodes.get(), p);
+  simt::launch(codebook_offsets, dim3(k), block, 0, table.get(), counts.get(), p);
+  simt::launch(codebook_segments, dim3(1), block, 0, start.get(), pieces.get(), counts.get(), p);
+  simt::launch(codebook_scatter, warps, dim3(CODEBOOK_WARPS * 32), 0, order.get(), table.get(), start.get(), bcodes.get(), p);
+  simt::launch(codebook_partial_f32, dim3(most, columns), block, 0, partial.get(), bx.get(), order.get(), start.get(),
+               pieces.get(), p);
+  simt::launch(codebook_fold_f32, dim3(k, columns), block, 0, centres.get(), partial.get(), counts.get(), pieces.get(), p);
+  return {counts.copy(), bits(centres.copy()), bad[0]};
+}
+
 void run(unsigned n, unsigned width, unsigned k, float scale) {
   const CodebookParams p{n, width, k};
   const std::string what =
@@ -56,16 +85,9 @@ void run(unsigned n, unsigned width, unsigned k, float scale) {
     v = g() % k;
     if (v == 1) v = 0;
   }
-  const Buf<uint32_t> bcodes(codes);
-  got = under_all_schedules(what, [&] {
-    Buf<float> centres(c);
-    Buf<uint32_t> counts(k, ~0u), bad(1, ~0u);
-    simt::launch(codebook_update_f32, dim3(k, (width + CODEBOOK_COLUMNS - 1) / CODEBOOK_COLUMNS),
-                 dim3(CODEBOOK_COLUMNS), 0, centres.get(), counts.get(), bad.get(),
-                 bx.get(), bcodes.get(), p);
-    require(bad[0] == ~0u, what + ": nothing is bad");
-    return std::pair(counts.copy(), bits(centres.copy()));
-  });
+  const auto moved = under_all_schedules(what, [&] { return update(x, codes, c, k, 1); });
+  require(moved == update(x, codes, c, k, 32), what + ": chunks of another size, other means");
+  require(moved.bad == ~0u, what + ": nothing is bad");
   std::vector<double> sums(size_t(k) * width, 0.0), means = cd;
   std::vector<uint32_t> counts(k, 0);
   for (size_t i = 0; i < n; ++i) {
@@ -75,8 +97,8 @@ void run(unsigned n, unsigned width, unsigned k, float scale) {
   for (size_t j = 0; j < k; ++j) {
     for (size_t d = 0; counts[j] && d < width; ++d) means[j * width + d] = sums[j * width + d] / counts[j];
   }
-  require(got.first == counts, what + ": counts");
-  require_near(floats(got.second), means, std::vector<float>(means.begin(), means.end()), what + " centres");
+  require(moved.counts == counts, what + ": counts");
+  require_near(floats(moved.centres), means, std::vector<float>(means.begin(), means.end()), what + " centres");
 }
 
 // What is not finite is named by its lowest row, and so is a code that is none.
@@ -91,28 +113,37 @@ void bad_input() {
   simt::launch(codebook_assign_f32, dim3(2), dim3(CODEBOOK_SIDE * CODEBOOK_SIDE), 0, codes.get(),
                distance.get(), bad.get(), bx.get(), bc.get(), p);
   require(bad[0] == 68 && bad[1] == 64, "codebook: what is not finite");
-  codes[5] = k, codes[9] = ~0u, bad[0] = ~0u;
-  simt::launch(codebook_update_f32, dim3(k), dim3(CODEBOOK_COLUMNS), 0, bc.get(), counts.get(), bad.get(),
-               bx.get(), codes.get(), p);
-  require(bad[0] == 5, "codebook: a code that is none");
+  codes[5] = k, codes[9] = ~0u;
+  require(update(x, codes.copy(), c, k, 2).bad == 5, "codebook: a code that is none");
 }
 
 // Points are summed in their order, in f64: any other order of these loses the 1.
 void order() {
-  const CodebookParams p{4, 1, 1};
-  const Buf<float> x(std::vector<float>{1e30f, -1e30f, 1.0f, 3.0f});
-  const Buf<uint32_t> codes(4, 0u);
-  Buf<float> centre(1, NAN);
-  Buf<uint32_t> counts(1), bad(1, ~0u);
-  simt::launch(codebook_update_f32, dim3(1), dim3(CODEBOOK_COLUMNS), 0, centre.get(), counts.get(),
-               bad.get(), x.get(), codes.get(), p);
-  require(centre[0] == 1.0f && counts[0] == 4, "codebook: the order of a mean");
+  const auto got = update({1e30f, -1e30f, 1.0f, 3.0f}, {0, 0, 0, 0}, {NAN}, 1, 1);
+  require(floats(got.centres)[0] == 1.0f && got.counts[0] == 4, "codebook: the order of a mean");
+}
+
+// One codeword with more points than a piece, between two that have few and one that has none.
+void heavy() {
+  const unsigned n = 2 * CODEBOOK_PIECE + 77;
+  std::vector<float> x(n);
+  std::vector<uint32_t> codes(n, 2u);
+  for (unsigned i = 0; i < n; ++i) x[i] = float(i % 7);
+  codes[0] = 0, codes[n - 1] = 3;
+  const auto got = update(x, codes, {9, 9, 9, 9}, 4, 1);  // 259 chunks: three tiles of a scan
+  require(got == update(x, codes, {9, 9, 9, 9}, 4, 32), "codebook: chunks of another size, heavy");
+  double sum = 0;
+  for (unsigned i = 1; i + 1 < n; ++i) sum += x[i];
+  require(got.counts == std::vector<uint32_t>{1, 0, n - 2, 1}, "codebook: counts of a heavy codeword");
+  const std::vector<float> want{0, 9, float(sum / (n - 2)), x[n - 1]};  // small integers: exact in any order
+  require(floats(got.centres) == want, "codebook: the mean of a heavy codeword");
 }
 }  // namespace
 
 int main() {
   bad_input();
   order();
+  heavy();
   run(1, 1, 1, 1);
   run(65, 17, 3, 1);
   run(130, 33, 70, 10);     // ragged points, coordinates and codewords

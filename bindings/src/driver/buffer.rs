@@ -10,6 +10,8 @@ use std::fmt;
 /// An element that a buffer may hold: plain data, valid as all zeros, the same in Rust and CUDA.
 pub trait Element: DeviceRepr + ValidAsZeroBits + Pod + Default + Unpin {}
 impl Element for f32 {}
+/// Sums that are longer than f32 holds.
+impl Element for f64 {}
 impl Element for bf16 {}
 impl Element for u32 {}
 impl Element for u16 {}

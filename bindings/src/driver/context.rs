@@ -20,6 +20,7 @@ pub struct Gpu {
 struct Inner {
     ordinal: u32,
     name: String,
+    compute: (u32, u32),
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     modules: Modules,
@@ -62,7 +63,8 @@ impl Gpu {
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(what())?;
         let modules = Modules::new(images);
-        let gpu = Gpu { inner: Arc::new(Inner { ordinal, name, context, stream, modules }) };
+        let gpu =
+            Gpu { inner: Arc::new(Inner { ordinal, name, compute, context, stream, modules }) };
         open.push(gpu.clone());
         Ok(gpu)
     }
@@ -75,6 +77,11 @@ impl Gpu {
     /// Its name, as the driver gives it.
     pub fn name(&self) -> &str {
         &self.inner.name
+    }
+
+    /// Its compute capability: (9, 0) for Hopper.
+    pub fn compute(&self) -> (u32, u32) {
+        self.inner.compute
     }
 
     /// Free and total bytes of device memory.

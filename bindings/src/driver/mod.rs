@@ -1,16 +1,22 @@
 //! The CUDA driver, opened at run time through cudarc: `context` (what this machine has, and the
 //! [`Gpu`] handle), `module` (the embedded images), `buffer` (device memory), `stream` (order and
-//! completion), `launch` (a kernel's arguments). Elsewhere: which kernel to launch, and how (`launch`).
+//! completion), `event` (points in it, and their time), `launch` (a kernel's arguments). Elsewhere: which kernel to launch, and how (`launch`).
 
 mod buffer;
 mod context;
+mod event;
 mod launch;
 mod module;
 mod stream;
+#[cfg(feature = "conformance")]
+mod tensor_map;
 
 pub use buffer::{Buffer, Element};
 pub use context::Gpu;
 pub(crate) use context::{count_gpus, verdict};
+pub use event::Event;
 pub(crate) use launch::{ByValue, Grid, same_gpu};
 pub use module::Image;
 pub(crate) use module::{IMAGES, NVCC};
+#[cfg(feature = "conformance")]
+pub(crate) use tensor_map::TensorMap;

@@ -1,10 +1,15 @@
 //! codebook: the nearest codeword of every point, and codewords as means.
 
-use crate::abi::{CODEBOOK_COLUMNS, CODEBOOK_SIDE, CODEBOOK_TILE, CodebookParams};
+use crate::abi::{
+    CODEBOOK_CHUNK, CODEBOOK_COLUMNS, CODEBOOK_PIECE, CODEBOOK_SIDE, CODEBOOK_TILE, CODEBOOK_WARPS,
+    CodebookParams, CodebookUpdateParams,
+};
 use crate::driver::{Buffer, ByValue, Grid, same_gpu};
 use crate::error::{Error, Result, expect_len};
 
 const OP: &str = "codebook";
+/// Entries of the update's table of counts, a chunk and a codeword each: 64 MiB.
+const TABLE: u64 = 1 << 24;
 
 fn check(p: &CodebookParams) -> Result<()> {
     let most = 65_535 * CODEBOOK_COLUMNS; // blocks along y of the update
@@ -67,12 +72,13 @@ fn complain(arg: &'static str, problem: &'static str, row: u32) -> Result<()> {
     if row == u32::MAX { Ok(()) } else { Err(Error::BadValue { op: OP, arg, problem, row }) }
 }
 
-/// centres[k] ← the mean of the points whose code is k, in their order, summed in f64; a codeword
-/// without points stays. counts[k] ← how many there are.
+/// centres[k] ← the mean of the points whose code is k, ascending, summed in f64; a codeword without
+/// points stays. counts[k] ← how many there are. Takes 4·N bytes, the table of counts and 8·D bytes a
+/// piece of device memory meanwhile.
 /// x `[points, width]` · codes `[points]` · centres `[codes, width]` · counts `[codes]`.
 ///
 /// # Errors
-/// As [`assign`]; a code that is not below the number of centres.
+/// As [`assign`]; a code that is not below the number of centres (these are then unspecified).
 pub fn update(
     p: CodebookParams,
     x: &Buffer<f32>,
@@ -87,11 +93,67 @@ pub fn update(
     expect_len(OP, "centres", centres.len(), k * d)?;
     expect_len(OP, "counts", counts.len(), k)?;
     same_gpu(OP, &[x.gpu(), codes.gpu(), centres.gpu(), counts.gpu()])?;
-    let (gpu, p) = (x.gpu(), ByValue(p));
-    let blocks = (p.0.codes, p.0.width.div_ceil(CODEBOOK_COLUMNS));
-    let mut bad = gpu.upload(&[u32::MAX])?;
-    let call = gpu.launch("codebook_update_f32", Grid { blocks, threads: CODEBOOK_COLUMNS })?;
-    // SAFETY: as above; block (k, ·) reads all points and writes row k.
-    unsafe { call.arg(centres).arg(counts).arg(&mut bad).arg(x).arg(codes).arg(&p).run() }?;
+    let gpu = x.gpu();
+    if n == 0 {
+        return gpu.zero(counts);
+    }
+    let chunk = chunk(p.points, p.codes);
+    let chunks = p.points.div_ceil(chunk);
+    let most = p.points / CODEBOOK_PIECE + p.codes.min(p.points);
+    let p = ByValue(CodebookUpdateParams {
+        points: p.points,
+        width: p.width,
+        codes: p.codes,
+        chunk,
+        chunks,
+    });
+    let (mut bad, mut table) = (gpu.upload(&[u32::MAX])?, gpu.zeros::<u32>(k * chunks as usize)?);
+    let (mut start, mut pieces) = (gpu.scratch::<u32>(k + 1)?, gpu.scratch::<u32>(k + 1)?);
+    let mut order = gpu.scratch::<u32>(n)?;
+    let mut partial = gpu.scratch::<f64>(most as usize * d)?;
+
+    let warps = Grid::over(chunks, CODEBOOK_WARPS, CODEBOOK_WARPS * 32);
+    let blocks = |x, y| Grid { blocks: (x, y), threads: CODEBOOK_COLUMNS };
+    let columns = p.0.width.div_ceil(CODEBOOK_COLUMNS);
+    // SAFETY: the arguments are each kernel's, in its order. A point is below N and a code that is none
+    // is passed over, so the table, `order` and the sums of counts stay within the lengths above; there
+    // are at most N / PIECE + min(K, N) pieces, since every one but a codeword's last is full.
+    unsafe {
+        let call = gpu.launch("codebook_histogram", warps)?;
+        call.arg(&mut table).arg(&mut bad).arg(codes).arg(&p).run()?;
+        let call = gpu.launch("codebook_offsets", blocks(p.0.codes, 1))?;
+        call.arg(&mut table).arg(&mut *counts).arg(&p).run()?;
+        let call = gpu.launch("codebook_segments", blocks(1, 1))?;
+        call.arg(&mut start).arg(&mut pieces).arg(&*counts).arg(&p).run()?;
+        let call = gpu.launch("codebook_scatter", warps)?;
+        call.arg(&mut order).arg(&mut table).arg(&start).arg(codes).arg(&p).run()?;
+        let call = gpu.launch("codebook_partial_f32", blocks(most, columns))?;
+        call.arg(&mut partial).arg(x).arg(&order).arg(&start).arg(&pieces).arg(&p).run()?;
+        let call = gpu.launch("codebook_fold_f32", blocks(p.0.codes, columns))?;
+        call.arg(centres).arg(&partial).arg(&*counts).arg(&pieces).arg(&p).run()?;
+    }
     complain("codes", "a code that is not below the number of centres", bad.download()?[0])
+}
+
+/// Points a chunk: `CODEBOOK_CHUNK`, or as many more as keep the table of counts within [`TABLE`].
+fn chunk(points: u32, codes: u32) -> u32 {
+    let least = (u64::from(points) * u64::from(codes)).div_ceil(TABLE);
+    let whole = least.next_multiple_of(32).max(u64::from(CODEBOOK_CHUNK));
+    u32::try_from(whole).unwrap_or(u32::MAX - 31).min(points.next_multiple_of(32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_fit_the_table() {
+        for (points, codes) in [(1, 1), (10_000_000, 256), (10_000_000, 32_768), (4_000_000_000, 8)]
+        {
+            let chunk = chunk(points, codes);
+            assert!(chunk > 0 && chunk.is_multiple_of(32), "{points}, {codes}: {chunk}");
+            let entries = u64::from(points.div_ceil(chunk)) * u64::from(codes);
+            assert!(entries <= TABLE + u64::from(codes), "{points}, {codes}: {entries}");
+        }
+    }
 }

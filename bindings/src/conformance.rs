@@ -1,0 +1,128 @@
+//! One hardware primitive at a time, for tests: `kernels/conformance`. Behind the feature
+//! `conformance`, so that no user's program carries these kernels.
+
+use crate::driver::{Buffer, ByValue, Gpu, Grid, TensorMap};
+use crate::error::{Error, Result, expect_len};
+use half::bf16;
+
+const OP: &str = "conformance";
+/// Rows and columns of a box, and of the matrices that wgmma multiplies.
+pub const TILE: u32 = 64;
+const TILE_BYTES: u32 = TILE * TILE * 2;
+
+/// A primitive whose kernel takes words and gives words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Primitive {
+    kernel: &'static str,
+    threads: u32,
+    input: usize,
+    output: usize,
+    shared: u32,
+    /// Only on compute capability 9.0.
+    pub hopper: bool,
+}
+
+const AMPERE: Primitive =
+    Primitive { kernel: "", threads: 32, input: 0, output: 0, shared: 0, hopper: false };
+/// ldmatrix.x4, as it is and transposed.
+pub const LDMATRIX: Primitive =
+    Primitive { kernel: "conformance_ldmatrix", input: 128, output: 256, ..AMPERE };
+/// mma.sync m16n8k16: A, B, C → D.
+pub const MMA: Primitive =
+    Primitive { kernel: "conformance_mma", input: 128 + 64 + 128, output: 128, ..AMPERE };
+/// cp.async in two groups, with fewer bytes than it writes.
+pub const CP_ASYNC: Primitive =
+    Primitive { kernel: "conformance_cp_async", input: 256, output: 256, ..AMPERE };
+/// Rounding to bf16, and reductions by shuffles.
+pub const WARP: Primitive =
+    Primitive { kernel: "conformance_warp", input: 64, output: 96, ..AMPERE };
+/// mbarrier: phases, parity, arrivals.
+pub const MBARRIER: Primitive = Primitive {
+    kernel: "conformance_mbarrier",
+    threads: 64,
+    input: 128,
+    output: 128,
+    shared: 16 + 128,
+    hopper: true,
+};
+/// setmaxnreg in both directions.
+pub const SETMAXNREG: Primitive = Primitive {
+    kernel: "conformance_setmaxnreg",
+    threads: 256,
+    input: 256,
+    output: 256,
+    shared: 0,
+    hopper: true,
+};
+
+impl Primitive {
+    /// Words that [`Primitive::run`] takes.
+    pub fn input(&self) -> usize {
+        self.input
+    }
+
+    /// Runs it on `x`.
+    ///
+    /// # Errors
+    /// Another number of words than [`Primitive::input`], or what the driver says.
+    pub fn run(&self, gpu: &Gpu, x: &[u32]) -> Result<Vec<u32>> {
+        expect_len(OP, self.kernel, x.len(), self.input)?;
+        let (x, mut out) = (gpu.upload(x)?, gpu.zeros::<u32>(self.output)?);
+        let call = gpu.launch(self.kernel, Grid { blocks: (1, 1), threads: self.threads })?;
+        let call = call.shared(self.shared)?.arg(&mut out).arg(&x);
+        // SAFETY: the arguments are the kernel's; the table above says what it reads and writes.
+        unsafe { call.run() }?;
+        out.download()
+    }
+}
+
+fn hopper(gpu: &Gpu) -> Result<()> {
+    match gpu.compute() {
+        (9, 0) => Ok(()),
+        (major, minor) => Err(Error::Bound {
+            op: OP,
+            arg: "compute capability",
+            have: (10 * major + minor) as usize,
+            allowed: "9.0 (written as 90)".into(),
+        }),
+    }
+}
+
+fn tile(x: &Buffer<bf16>, shape: [u32; 2]) -> Result<TensorMap<'_>> {
+    TensorMap::new(x, shape, [TILE, TILE])
+}
+
+/// The box of [`TILE`] × [`TILE`] at row `y` and column `x` of a `[rows, columns]` matrix, as TMA with the
+/// 128-byte swizzle lays it into shared memory, in words.
+///
+/// # Errors
+/// Another GPU than Hopper, a shape that TMA does not take, or what the driver says.
+pub fn tma(gpu: &Gpu, matrix: &[bf16], shape: [u32; 2], [y, x]: [i32; 2]) -> Result<Vec<u32>> {
+    hopper(gpu)?;
+    let (matrix, mut out) = (gpu.upload(matrix)?, gpu.zeros::<u32>(TILE_BYTES as usize / 4)?);
+    let map = tile(&matrix, shape)?;
+    let (x, y) = (ByValue(x), ByValue(y));
+    let call = gpu.launch("conformance_tma", Grid { blocks: (1, 1), threads: 128 })?;
+    let call = call.shared(TILE_BYTES + 8)?.arg(&mut out).arg(&map).arg(&x).arg(&y);
+    // SAFETY: the arguments are the kernel's; it writes a box of words.
+    unsafe { call.run() }?;
+    out.download()
+}
+
+/// a `[64, 64]` times b by wgmma.m64n64k16, f32 bits `[64, 64]`; b is `[n, k]`, or `[k, n]` where
+/// `b_by_rows`.
+///
+/// # Errors
+/// As [`tma`].
+pub fn wgmma(gpu: &Gpu, a: &[bf16], b: &[bf16], b_by_rows: bool) -> Result<Vec<u32>> {
+    hopper(gpu)?;
+    let (a, b) = (gpu.upload(a)?, gpu.upload(b)?);
+    let mut out = gpu.zeros::<u32>((TILE * TILE) as usize)?;
+    let (a, b) = (tile(&a, [TILE, TILE])?, tile(&b, [TILE, TILE])?);
+    let name = if b_by_rows { "conformance_wgmma_nn" } else { "conformance_wgmma_nt" };
+    let call = gpu.launch(name, Grid { blocks: (1, 1), threads: 128 })?;
+    let call = call.shared(2 * TILE_BYTES + 8)?.arg(&mut out).arg(&a).arg(&b);
+    // SAFETY: the arguments are the kernel's; it writes 64 × 64 words.
+    unsafe { call.run() }?;
+    out.download()
+}

@@ -116,6 +116,7 @@ fn beams(spec: attention_decode::Spec, prompt: Vec<u32>) -> Result<Call, String>
         &spec, &prompt, &wq, &wpk, &wpv, &wsk, &wsv, &path, &mut truth,
     );
     let path = Tensor::from_u32(&[rows, steps], path);
+    let prompt = attention_decode::Prompts::from(prompt);
     let mut o = tensor(poison(q.len()));
     let [q, pk, pv, sk, sv] = [q, pk, pv, sk, sv].map(tensor);
     attention_decode::forward(&spec, &prompt, &q, &pk, &pv, &sk, &sv, &path, &mut o)

@@ -67,7 +67,7 @@ PRIM void forward(bf16* __restrict__ o, float* __restrict__ lse, const bf16* __r
       const uint32_t first = i * COLUMNS + s, at = (i % 2 * COLUMNS + s) * D;
       if (!busy || first > last_sees) break;
       state.take(sq, warp_row, sk + at, sv + at, p.scale * LOG2_E, first + SLICE - 1 <= first_sees,
-                 [&](uint32_t r, uint32_t j) { return first + j <= first_sees + r; });
+                 [&](int b, int h, uint32_t j) { return first + j <= first_sees + 16 * b + 8 * h + lane / 4; });
     }
     __syncthreads();  // the next round's copies overwrite this round's tiles
   }

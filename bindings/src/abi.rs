@@ -96,6 +96,63 @@ pub const ATTENTION_STATS_BYTES: AttentionTiles = 1024;
 pub type AttentionTiles = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct AttentionDecodeParams {
+    pub requests: u32,
+    pub beams: u32,
+    pub heads: u32,
+    pub kv_heads: u32,
+    pub head_dim: u32,
+    pub keys: u32,
+    pub steps: u32,
+    pub parts: u32,
+    pub scale: f32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of AttentionDecodeParams",
+    ][::core::mem::size_of::<AttentionDecodeParams>() - 36usize];
+    [
+        "Alignment of AttentionDecodeParams",
+    ][::core::mem::align_of::<AttentionDecodeParams>() - 4usize];
+    [
+        "Offset of field: AttentionDecodeParams::requests",
+    ][::core::mem::offset_of!(AttentionDecodeParams, requests) - 0usize];
+    [
+        "Offset of field: AttentionDecodeParams::beams",
+    ][::core::mem::offset_of!(AttentionDecodeParams, beams) - 4usize];
+    [
+        "Offset of field: AttentionDecodeParams::heads",
+    ][::core::mem::offset_of!(AttentionDecodeParams, heads) - 8usize];
+    [
+        "Offset of field: AttentionDecodeParams::kv_heads",
+    ][::core::mem::offset_of!(AttentionDecodeParams, kv_heads) - 12usize];
+    [
+        "Offset of field: AttentionDecodeParams::head_dim",
+    ][::core::mem::offset_of!(AttentionDecodeParams, head_dim) - 16usize];
+    [
+        "Offset of field: AttentionDecodeParams::keys",
+    ][::core::mem::offset_of!(AttentionDecodeParams, keys) - 20usize];
+    [
+        "Offset of field: AttentionDecodeParams::steps",
+    ][::core::mem::offset_of!(AttentionDecodeParams, steps) - 24usize];
+    [
+        "Offset of field: AttentionDecodeParams::parts",
+    ][::core::mem::offset_of!(AttentionDecodeParams, parts) - 28usize];
+    [
+        "Offset of field: AttentionDecodeParams::scale",
+    ][::core::mem::offset_of!(AttentionDecodeParams, scale) - 32usize];
+};
+pub const ATTENTION_DECODE_ROWS: AttentionDecodeTiles = 128;
+pub const ATTENTION_DECODE_COLUMNS: AttentionDecodeTiles = 64;
+pub const ATTENTION_DECODE_WARPS: AttentionDecodeTiles = 4;
+pub const ATTENTION_DECODE_MERGE: AttentionDecodeTiles = 256;
+pub const ATTENTION_DECODE_PARTS: AttentionDecodeTiles = 8;
+pub const ATTENTION_DECODE_BLOCKS: AttentionDecodeTiles = 128;
+pub const ATTENTION_DECODE_BYTES: AttentionDecodeTiles = 768;
+pub type AttentionDecodeTiles = ::core::ffi::c_uint;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct CodebookParams {
     pub points: u32,
     pub width: u32,

@@ -12,7 +12,7 @@ use std::str::FromStr;
 pub const OPERATORS: [(&str, bool); 15] = [
     ("adamw", false),
     ("attention", false),
-    ("attention_decode", false),
+    ("attention_decode", true),
     ("codebook", true),
     ("cross_entropy", false),
     ("dropout", false),

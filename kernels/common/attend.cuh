@@ -172,8 +172,8 @@ template <int D, int BLOCKS, int COLUMNS> struct Attend {
     }
   }
 
-  // Takes COLUMNS keys and values in. `c` is scale·log₂e, above 0. Unless `whole`, `seen(r, j)` says
-  // whether row r of the warp sees key j of the tile.
+  // Takes COLUMNS keys and values in. `c` is scale·log₂e, above 0. Unless `whole`, `seen(b, h, j)` says
+  // whether row 16·b + 8·h + lane / 4 of the warp sees key j of the tile.
   template <class Seen>
   PRIM void take(const bf16* queries, uint32_t row, const bf16* keys, const bf16* values, float c,
                  bool whole, Seen seen) {
@@ -203,7 +203,7 @@ template <int D, int BLOCKS, int COLUMNS> struct Attend {
         for (int j = 0; j < COLUMNS / 8; ++j) {
 #pragma unroll
           for (int e = 0; e < 4; ++e) {
-            if (!seen(16 * b + lane / 4 + e / 2 * 8, 8 * j + lane % 4 * 2 + e % 2)) s[b][j][e] = -INFINITY;
+            if (!seen(b, e / 2, 8 * j + lane % 4 * 2 + e % 2)) s[b][j][e] = -INFINITY;
           }
         }
       }

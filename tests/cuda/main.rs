@@ -16,6 +16,7 @@ use std::sync::OnceLock;
 const CUDA: Device = Device::Cuda(0);
 
 mod attention;
+mod attention_decode;
 mod codebook;
 mod conformance;
 mod rmsnorm;

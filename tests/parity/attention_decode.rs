@@ -1,7 +1,7 @@
 //! attention_decode: shared prompts and paths against rows that gather their own keys, in f64.
 
 use engine::Tensor;
-use engine::ops::attention_decode::{Spec, forward, reference};
+use engine::ops::attention_decode::{Prompts, Spec, forward, reference};
 use engine::testing::{assert_parity, below, normal, poison, wide};
 
 #[derive(Debug, Clone)]
@@ -69,7 +69,8 @@ fn fast(case: &Case, x: &Inputs) -> engine::Result<Vec<f32>> {
     let mut o = tensor(&poison(x.q.len()));
     let [[k, v], [sk, sv]] = [&x.prompt, &x.suffix].map(|kv| [tensor(&kv[0]), tensor(&kv[1])]);
     let path = Tensor::from_u32(&[x.path.len()], x.path.clone());
-    forward(&case.spec, &case.prompt, &tensor(&x.q), &k, &v, &sk, &sv, &path, &mut o)?;
+    let prompts = Prompts::from(case.prompt.clone());
+    forward(&case.spec, &prompts, &tensor(&x.q), &k, &v, &sk, &sv, &path, &mut o)?;
     Ok(o.f32()?.to_vec())
 }
 

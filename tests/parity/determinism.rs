@@ -76,7 +76,7 @@ impl BeamSearch {
         let mut o = poisoned(q.len());
         attention_decode::forward(
             &spec,
-            &prompt,
+            &prompt.into(),
             &q,
             &cache(1),
             &cache(2),

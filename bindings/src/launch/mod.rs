@@ -3,6 +3,7 @@
 //! `kernels/<family>.cu`.
 
 pub mod attention;
+pub mod attention_decode;
 pub mod codebook;
 pub mod rmsnorm;
 pub mod trie_softmax;

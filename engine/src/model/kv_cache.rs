@@ -5,6 +5,7 @@
 use super::config::Config;
 use super::placement::Placement;
 use crate::error::Result;
+use crate::ops::attention_decode::Prompts;
 use crate::ops::trie_softmax::path;
 use crate::tensor::Tensor;
 
@@ -16,7 +17,7 @@ pub struct PromptCache {
     /// Values of each layer, [S, Hkv·D].
     pub v: Vec<Tensor>,
     /// Row offsets of the requests, B + 1 of them.
-    pub offsets: Vec<u32>,
+    pub offsets: Prompts,
     /// Tokens of each prompt, [B] u32: the position of what follows it.
     pub lengths: Tensor,
 }
@@ -28,7 +29,7 @@ impl PromptCache {
     /// A device that cannot be opened.
     pub fn new(config: &Config, on: Placement) -> Result<Self> {
         let (k, v) = (empty(config, on)?, empty(config, on)?);
-        Ok(PromptCache { k, v, offsets: vec![0], lengths: on.empty_indices()? })
+        Ok(PromptCache { k, v, offsets: Prompts::default(), lengths: on.empty_indices()? })
     }
 }
 

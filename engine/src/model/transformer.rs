@@ -10,7 +10,8 @@ use super::weights::Weights;
 use super::workspace::{LayerWorkspace, Workspace, behind_last};
 use crate::error::{Error, Result};
 use crate::ops::attention::{self, Segments};
-use crate::ops::{attention_decode, embedding, linear, rmsnorm};
+use crate::ops::attention_decode::{self, Prompts};
+use crate::ops::{embedding, linear, rmsnorm};
 use crate::tensor::{Device, Tensor};
 
 /// A configuration and its weights.
@@ -188,7 +189,7 @@ impl Transformer {
         let spec = self.attention_spec();
         let placement = self.placement();
         let q = &batch.segments.q;
-        cache.offsets.clone_from(q);
+        cache.offsets.place(q, placement.device, Prompts::ALL_STEPS)?;
         cache.lengths = placement.indices(q.windows(2).map(|w| w[1] - w[0]).collect())?;
         let rows = batch.last_rows();
         let ends = q.windows(2).filter(|w| w[1] > w[0]);

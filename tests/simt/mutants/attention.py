@@ -1,7 +1,7 @@
 MUTANTS = [
     ("no barrier before the tiles are overwritten", "attention.cu", r"    __syncthreads\(\);  // the next round.*", ""),
     ("computes before the copy has arrived", "attention.cu", r"cp_async_wait<1>\(\);\n    __syncthreads", "cp_async_wait<2>();\n    __syncthreads"),
-    ("mask off by one key", "attention.cu", r"first \+ j <= first_sees \+ r;", "first + j < first_sees + r;"),
+    ("mask off by one key", "attention.cu", r"first \+ j <= first_sees", "first + j < first_sees"),
     ("diagonal tiles taken whole", "attention.cu", r"first \+ SLICE - 1 <= first_sees", "first + SLICE - 1 <= last_sees"),
     ("last tile skipped", "attention.cu", r"first > last_sees\) break", "first >= last_sees) break"),
     ("kv head of another group", "attention.cu", r"head / \(p.heads / p.kv_heads\)", "head % p.kv_heads"),

@@ -5,15 +5,21 @@
 //!                           row path[r, t], w = softmax(scale · q[r]·k)
 //!
 //! Nothing in a cache moves when beams are reordered: only `path` changes.
+//! On a GPU, q, o and the caches are bf16, the prompts need a mirror there ([`Prompts::place`]) and steps
+//! are counted by it: `Spec::steps` is the room in a row of `path` and in the suffix caches.
 //! Elsewhere: prompts and training (`ops::attention`), which beams survive (`ops::trie_softmax`).
 
 mod cpu;
+mod prompts;
 pub mod reference;
 
 use super::Work;
 use super::attention;
 use crate::error::{Error, Result, expect_len};
-use crate::tensor::{self, Data, DataMut, Tensor};
+use crate::tensor::{self, Data, DataMut, Device, Tensor};
+use bindings::abi::AttentionDecodeParams;
+use bindings::launch::attention_decode as launch;
+pub use prompts::Prompts;
 
 const OP: &str = "attention_decode";
 
@@ -31,21 +37,23 @@ pub struct Spec {
     pub scale: f32,
     /// W: rows of a request.
     pub beams: usize,
-    /// Suffix tokens of a row, the current one included.
+    /// Suffix tokens of a row, the current one included; on a GPU the most that there can be.
     pub steps: usize,
 }
 
 /// o ← attention of every beam to its request's prompt and its own ancestors.
 ///
 /// `prompt` bounds the requests' keys: request b owns prompt rows `prompt[b] .. prompt[b + 1]`.
-/// `path[r, t]` is the row of slab t that holds the ancestor of beam r at step t.
+/// `path[r, t]` is the row of slab t that holds the ancestor of beam r at step t. On a GPU the prompt
+/// caches may have rows to spare, and a path that leaves its slab makes its row of o NaN: nothing is
+/// read back to see it.
 ///
 /// # Errors
-/// If a length contradicts the spec and the prompts, a path leaves its slab, a beam has no key at
+/// If a length contradicts the spec and the prompts, a path leaves its slab (CPU), a beam has no key at
 /// all, or no implementation takes these tensors.
 pub fn forward(
     spec: &Spec,
-    prompt: &[u32],
+    prompt: &Prompts,
     q: &Tensor,
     prompt_k: &Tensor,
     prompt_v: &Tensor,
@@ -55,6 +63,7 @@ pub fn forward(
     o: &mut Tensor,
 ) -> Result<()> {
     spec.check(prompt, q, [prompt_k, prompt_v], [suffix_k, suffix_v], path, o)?;
+    let device = q.device();
     let caches = (prompt_k.data(), prompt_v.data(), suffix_k.data(), suffix_v.data());
     match (q.data(), caches, path.data(), o.data_mut()) {
         (
@@ -68,6 +77,24 @@ pub fn forward(
             cpu::forward(spec, prompt, q, &caches, o);
             Ok(())
         }
+        (
+            Data::CudaBf16(q),
+            (
+                Data::CudaBf16(prompt_k),
+                Data::CudaBf16(prompt_v),
+                Data::CudaBf16(suffix_k),
+                Data::CudaBf16(suffix_v),
+            ),
+            Data::CudaU32(path),
+            DataMut::CudaBf16(o),
+        ) => {
+            let Data::CudaU32(bounds) = prompt.on(device)?.data() else {
+                return Err(Error::MixedDevices { op: OP });
+            };
+            let p = spec.params(prompt, prompt_k.len())?;
+            let caches = launch::Caches { prompt_k, prompt_v, suffix_k, suffix_v, path, bounds };
+            Ok(launch::forward(p, q, &caches, o)?)
+        }
         _ => {
             let args = [q, prompt_k, prompt_v, suffix_k, suffix_v, path, o];
             Err(tensor::no_arm(OP, &args))
@@ -80,6 +107,26 @@ impl Spec {
     fn attention(&self) -> attention::Spec {
         let Spec { heads, kv_heads, head_dim, scale, .. } = *self;
         attention::Spec { heads, kv_heads, head_dim, scale }
+    }
+
+    fn params(&self, prompt: &[u32], prompt_len: usize) -> Result<AttentionDecodeParams> {
+        if !(self.scale > 0.0 && self.scale.is_finite()) {
+            let problem =
+                format!("scale is {}; the CUDA kernels take a number above 0", self.scale);
+            return Err(Error::invalid("attention_decode: spec", problem));
+        }
+        let count = |arg, n| bindings::count(OP, arg, n);
+        Ok(AttentionDecodeParams {
+            requests: count("requests", prompt.len() - 1)?,
+            beams: count("beams", self.beams)?,
+            heads: count("heads", self.heads)?,
+            kv_heads: count("kv_heads", self.kv_heads)?,
+            head_dim: count("head size", self.head_dim)?,
+            keys: count("keys", prompt_len / (self.kv_heads * self.head_dim))?,
+            steps: count("steps", self.steps)?,
+            parts: 1,
+            scale: self.scale,
+        })
     }
 
     fn check(
@@ -107,7 +154,9 @@ impl Spec {
         expect_len(OP, "o", o.len(), rows * width)?;
         let keys = prompt[prompt.len() - 1] as usize;
         for (name, x) in ["prompt_k", "prompt_v"].into_iter().zip(prompts) {
-            expect_len(OP, name, x.len(), keys * kv_width)?;
+            let spare = q.device() != Device::Cpu && x.len().is_multiple_of(kv_width);
+            let have = if spare { x.len().min(keys * kv_width) } else { x.len() };
+            expect_len(OP, name, have, keys * kv_width)?;
         }
         for (name, x) in ["suffix_k", "suffix_v"].into_iter().zip(suffixes) {
             // Slabs of later steps may already stand behind those in use.

@@ -1,0 +1,15 @@
+MUTANTS = [
+    ("no barrier before the tiles are overwritten", "attention_decode.cu", r"    __syncthreads\(\);  // the next round.*", ""),
+    ("suffix also with the first part", "attention_decode.cu", r"at.part \+ 1 == p.parts \? at.beams", "at.part == 0 || at.part + 1 == p.parts ? at.beams"),
+    ("a part begins a tile late", "attention_decode.cu", r"first_tile = prompt_tiles \* at.part / p.parts", "first_tile = (prompt_tiles * at.part + p.parts - 1) / p.parts"),
+    ("every beam sees all suffixes of the tile", "attention_decode.cu", r"prompt \? 0 : at.beam\(warp_row \+ r\) \* span; \};", "0; };"),
+    ("a warp misses its last beam's suffix", "attention_decode.cu", r"if \(first >= above \|\|", "if (first + span >= above ||"),
+    ("stale steps: path as dense as it is full", "attention_decode.cu", r"at.steps\) \* p.steps \+ step\]", "at.steps) * at.steps + step]"),
+    ("prompt not clamped at its end", "attention_decode.cu", r"first \+ r < at.end \? x", "first + r <= at.end ? x"),
+    ("whole tiles taken for ragged ones", "attention_decode.cu", r"prompt && first \+ SLICE <= span", "prompt && first + SLICE <= span + SLICE"),
+    ("slab of the first step for all", "attention_decode.cu", r"size_t\(step\) \* slab \+ row", "row"),
+    ("heads of a group out of order", "attention_decode.cu", r"kv_head \* group \+ at % group", "kv_head + at % group * p.kv_heads"),
+    ("broken path not reported", "attention_decode.cu", r"\? sum : NAN", "? sum : sum"),
+    ("parts added without their measure", "attention_decode.cu", r"\(m\[0\] - most\) \* LOG2_E", "0.0f"),
+    ("parts without keys poison the merge", "attention_decode.cu", r"m\[0\] == -INFINITY \? 0.0f : ", ""),
+]

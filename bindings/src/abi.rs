@@ -215,6 +215,56 @@ pub const CODEBOOK_PIECE: CodebookTiles = 4096;
 pub type CodebookTiles = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct LinearParams {
+    pub m: u32,
+    pub n: u32,
+    pub k: u32,
+    pub chunk: u32,
+    pub splits: u32,
+    pub flags: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of LinearParams"][::core::mem::size_of::<LinearParams>() - 24usize];
+    ["Alignment of LinearParams"][::core::mem::align_of::<LinearParams>() - 4usize];
+    [
+        "Offset of field: LinearParams::m",
+    ][::core::mem::offset_of!(LinearParams, m) - 0usize];
+    [
+        "Offset of field: LinearParams::n",
+    ][::core::mem::offset_of!(LinearParams, n) - 4usize];
+    [
+        "Offset of field: LinearParams::k",
+    ][::core::mem::offset_of!(LinearParams, k) - 8usize];
+    [
+        "Offset of field: LinearParams::chunk",
+    ][::core::mem::offset_of!(LinearParams, chunk) - 12usize];
+    [
+        "Offset of field: LinearParams::splits",
+    ][::core::mem::offset_of!(LinearParams, splits) - 16usize];
+    [
+        "Offset of field: LinearParams::flags",
+    ][::core::mem::offset_of!(LinearParams, flags) - 20usize];
+};
+pub const LINEAR_OUT_F32: LinearFlags = 1;
+pub const LINEAR_ADD: LinearFlags = 2;
+pub const LINEAR_FROM_F32: LinearFlags = 4;
+pub const LINEAR_BIAS: LinearFlags = 8;
+pub const LINEAR_GATED: LinearFlags = 16;
+pub type LinearFlags = ::core::ffi::c_uint;
+pub const LINEAR_THREADS: LinearTiles = 128;
+pub const LINEAR_LARGE: LinearTiles = 128;
+pub const LINEAR_SMALL: LinearTiles = 64;
+pub const LINEAR_SKINNY: LinearTiles = 16;
+pub const LINEAR_DEPTH: LinearTiles = 64;
+pub const LINEAR_LARGE_BYTES: LinearTiles = 65536;
+pub const LINEAR_TALL_BYTES: LinearTiles = 49152;
+pub const LINEAR_SMALL_BYTES: LinearTiles = 49152;
+pub const LINEAR_SKINNY_BYTES: LinearTiles = 40960;
+pub const LINEAR_GROUP_ROWS: LinearTiles = 128;
+pub type LinearTiles = ::core::ffi::c_uint;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct RmsnormParams {
     pub rows: u32,
     pub width: u32,

@@ -18,7 +18,7 @@ pub const OPERATORS: [(&str, bool); 15] = [
     ("dropout", false),
     ("embedding", false),
     ("layernorm", false),
-    ("linear", false),
+    ("linear", true),
     ("reduce", false),
     ("relu", false),
     ("rmsnorm", true),

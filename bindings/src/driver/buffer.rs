@@ -3,7 +3,7 @@
 use super::Gpu;
 use crate::error::{Error, Result, driver};
 use bytemuck::Pod;
-use cudarc::driver::{CudaSlice, DeviceRepr, ValidAsZeroBits, sys};
+use cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr, ValidAsZeroBits, sys};
 use half::bf16;
 use std::fmt;
 
@@ -79,6 +79,12 @@ impl<T> Buffer<T> {
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Where its elements begin in device memory: for launchers that hand a kernel a part of a buffer,
+    /// or one of several types of result.
+    pub(crate) fn address(&self) -> u64 {
+        self.slice.device_ptr(self.gpu.stream()).0
     }
 
     pub(super) fn slice(&self) -> &CudaSlice<T> {

@@ -52,6 +52,12 @@ impl<'a, T: Element> Argument<'a> for &'a mut Buffer<T> {
         args.arg(self.slice_mut());
     }
 }
+/// An address in device memory, as `Buffer::address` gives it.
+impl<'a> Argument<'a> for &'a u64 {
+    fn push(self, args: &mut LaunchArgs<'a>) {
+        args.arg(self);
+    }
+}
 impl<'a, P: Pod> Argument<'a> for &'a ByValue<P> {
     fn push(self, args: &mut LaunchArgs<'a>) {
         args.arg(self);

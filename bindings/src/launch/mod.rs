@@ -5,5 +5,6 @@
 pub mod attention;
 pub mod attention_decode;
 pub mod codebook;
+pub mod linear;
 pub mod rmsnorm;
 pub mod trie_softmax;

@@ -10,8 +10,9 @@
 //! quantised ([`Tensor::quantize`]): w8 = round(w / ws) with ws[n] = max_k |w[n, k]| / 127, x likewise by
 //! row at each call, y[m, n] = b[n] + (xs[m]·ws[n])·Σ_k x8[m, k]·w8[n, k], its sums exact.
 //!
-//! A row's result has the same bits whatever rows are computed beside it. Elsewhere: the products
-//! themselves (`cpu::gemm`).
+//! A row's result has the same bits whatever rows are computed beside it; on a GPU, beside rows that the
+//! same path serves (docs/kernels/linear.md). There x, w and dy are bf16, y and dx bf16 or f32, bias and
+//! gradients of weights f32. Elsewhere: the products themselves (`cpu::gemm`, `bindings::launch::linear`).
 
 mod cpu;
 pub mod reference;
@@ -21,6 +22,7 @@ use crate::cpu::gemm::Start;
 use crate::error::{Result, expect_len};
 use crate::profile;
 use crate::tensor::{Data, DataMut, Tensor, no_arm};
+use bindings::launch::linear::{self as launch, Out};
 
 const OP: &str = "linear";
 
@@ -42,13 +44,21 @@ impl Spec {
         Work { flops: 2 * m * k * n, bytes: 4 * (m * k + n * k + m * n) }
     }
 
+    fn launch(&self) -> Result<launch::Shape> {
+        Ok(launch::Shape {
+            rows: bindings::count(OP, "rows", self.rows)?,
+            inputs: bindings::count(OP, "inputs", self.inputs)?,
+            outputs: bindings::count(OP, "outputs", self.outputs)?,
+        })
+    }
+
     fn expect(&self, x: (&'static str, &Tensor), w: (&'static str, &Tensor)) -> Result<()> {
         expect_len(OP, x.0, x.1.len(), self.rows * self.inputs)?;
         expect_len(OP, w.0, w.1.len(), self.outputs * self.inputs)
     }
 }
 
-/// y ← x·wᵀ + bias. x `[M, K]` · w `[N, K]` f32, bf16, packed or int8 · bias `[N]` · y `[M, N]`.
+/// y ← x·wᵀ + bias. x `[M, K]` · w `[N, K]` f32, bf16, packed or int8; on a GPU both bf16 · bias `[N]` · y `[M, N]`.
 ///
 /// # Errors
 /// Lengths that contradict the spec, mixed devices, other element types.
@@ -72,6 +82,12 @@ pub fn forward(
             (Data::F32(x), Data::Int8(w), DataMut::F32(y)) => {
                 cpu::forward_int8(spec, x, w, Start::Zero, y)
             }
+            (Data::CudaBf16(x), Data::CudaBf16(w), DataMut::CudaBf16(y)) => {
+                Ok(launch::forward(spec.launch()?, x, w, None, Out::Bf16(y))?)
+            }
+            (Data::CudaBf16(x), Data::CudaBf16(w), DataMut::CudaF32(y)) => {
+                Ok(launch::forward(spec.launch()?, x, w, None, Out::F32(y))?)
+            }
             _ => Err(no_arm(OP, &[x, w, y])),
         };
     };
@@ -88,6 +104,12 @@ pub fn forward(
         }
         (Data::F32(x), Data::Int8(w), Data::F32(b), DataMut::F32(y)) => {
             cpu::forward_int8(spec, x, w, Start::Row(b), y)
+        }
+        (Data::CudaBf16(x), Data::CudaBf16(w), Data::CudaF32(b), DataMut::CudaBf16(y)) => {
+            Ok(launch::forward(spec.launch()?, x, w, Some(b), Out::Bf16(y))?)
+        }
+        (Data::CudaBf16(x), Data::CudaBf16(w), Data::CudaF32(b), DataMut::CudaF32(y)) => {
+            Ok(launch::forward(spec.launch()?, x, w, Some(b), Out::F32(y))?)
         }
         _ => Err(no_arm(OP, &[x, w, b, y])),
     }
@@ -108,11 +130,41 @@ pub fn forward_add(spec: &Spec, x: &Tensor, w: &Tensor, y: &mut Tensor) -> Resul
         (Data::F32(x), Data::Int8(w), DataMut::F32(y)) => {
             cpu::forward_int8(spec, x, w, Start::Add, y)
         }
+        (Data::CudaBf16(x), Data::CudaBf16(w), DataMut::CudaF32(y)) => {
+            Ok(launch::forward_add(spec.launch()?, x, w, None, y)?)
+        }
         _ => Err(no_arm(OP, &[x, w, y])),
     }
 }
 
-/// y ← silu(x·gateᵀ)·(x·upᵀ) with packed or int8 weights, neither product in memory: the feed-forward's first
+/// y ← residual + x·wᵀ: [`forward_add`] that leaves what it adds to. residual `[M, N]`; shapes and errors
+/// as [`forward`].
+///
+/// # Errors
+/// As [`forward`].
+pub fn forward_residual(
+    spec: &Spec,
+    x: &Tensor,
+    w: &Tensor,
+    residual: &Tensor,
+    y: &mut Tensor,
+) -> Result<()> {
+    spec.expect(("x", x), ("w", w))?;
+    expect_len(OP, "residual", residual.len(), spec.rows * spec.outputs)?;
+    expect_len(OP, "y", y.len(), spec.rows * spec.outputs)?;
+    match (x.data(), w.data(), residual.data(), y.data_mut()) {
+        (Data::CudaBf16(x), Data::CudaBf16(w), Data::CudaF32(residual), DataMut::CudaF32(y)) => {
+            let _span = profile::span("linear forward");
+            Ok(launch::forward_add(spec.launch()?, x, w, Some(residual), y)?)
+        }
+        _ => {
+            y.copy_from(residual)?;
+            forward_add(spec, x, w, y)
+        }
+    }
+}
+
+/// y ← silu(x·gateᵀ)·(x·upᵀ) with packed or int8 weights, or bf16 ones on a GPU, neither product in memory: the feed-forward's first
 /// half where nothing is kept for a backward. x `[M, K]` · gate, up `[N, K]` · y `[M, N]`.
 ///
 /// # Errors
@@ -134,6 +186,9 @@ pub fn forward_swiglu(
         }
         (Data::F32(x), Data::Int8(gate), Data::Int8(up), DataMut::F32(y)) => {
             cpu::forward_swiglu_int8(spec, x, gate, up, y)
+        }
+        (Data::CudaBf16(x), Data::CudaBf16(gate), Data::CudaBf16(up), DataMut::CudaBf16(y)) => {
+            Ok(launch::forward_swiglu(spec.launch()?, x, gate, up, y)?)
         }
         _ => Err(no_arm(OP, &[x, gate, up, y])),
     }
@@ -160,6 +215,12 @@ pub fn backward_input(
         (Data::F32(dy), Data::Bf16(w), DataMut::F32(dx)) => {
             cpu::backward_input(spec, dy, w, dx, add)
         }
+        (Data::CudaBf16(dy), Data::CudaBf16(w), DataMut::CudaBf16(dx)) => {
+            Ok(launch::backward_input(spec.launch()?, dy, w, Out::Bf16(dx), add)?)
+        }
+        (Data::CudaBf16(dy), Data::CudaBf16(w), DataMut::CudaF32(dx)) => {
+            Ok(launch::backward_input(spec.launch()?, dy, w, Out::F32(dx), add)?)
+        }
         _ => Err(no_arm(OP, &[dy, w, dx])),
     }
 }
@@ -174,6 +235,9 @@ pub fn backward_weight(spec: &Spec, dy: &Tensor, x: &Tensor, dw: &mut Tensor) ->
     expect_len(OP, "dy", dy.len(), spec.rows * spec.outputs)?;
     match (dy.data(), x.data(), dw.data_mut()) {
         (Data::F32(dy), Data::F32(x), DataMut::F32(dw)) => cpu::backward_weight(spec, dy, x, dw),
+        (Data::CudaBf16(dy), Data::CudaBf16(x), DataMut::CudaF32(dw)) => {
+            Ok(launch::backward_weight(spec.launch()?, dy, x, dw)?)
+        }
         _ => Err(no_arm(OP, &[dy, x, dw])),
     }
 }
@@ -188,6 +252,9 @@ pub fn backward_bias(spec: &Spec, dy: &Tensor, db: &mut Tensor) -> Result<()> {
     expect_len(OP, "db", db.len(), spec.outputs)?;
     match (dy.data(), db.data_mut()) {
         (Data::F32(dy), DataMut::F32(db)) => cpu::backward_bias(spec, dy, db),
+        (Data::CudaBf16(dy), DataMut::CudaF32(db)) => {
+            Ok(launch::backward_bias(spec.launch()?, dy, db)?)
+        }
         _ => Err(no_arm(OP, &[dy, db])),
     }
 }

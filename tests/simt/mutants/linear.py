@@ -1,0 +1,21 @@
+TILE = "common/mma_tile.cuh"
+MUTANTS = [
+    ("no barrier in the ring", TILE, r"    __syncthreads\(\);  // stage i is there.*\n", ""),
+    ("waits for one stage too few", TILE, r"cp_async_wait<T::STAGES - 2>", "cp_async_wait<T::STAGES - 1>"),
+    ("last stage is not loaded", TILE, r"if \(i \+ T::STAGES - 1 < steps\) load", "if (i + T::STAGES < steps) load"),
+    ("no barrier behind the loop", TILE, r"  \}\n  __syncthreads\(\);\n\}", "  }\n}"),
+    ("chunks not permuted", TILE, r"\(chunk \^ turn\) \* 8", "chunk * 8"),
+    ("edge of k not checked", TILE, r"&& column < columns, columns", ", columns"),
+    ("edge of rows not checked", TILE, r"row \+ i \* STEP < rows && ", ""),
+    ("b's halves of k swapped", TILE, r"k / 8 \+ lane / 8 % 2\)", "k / 8 + 1 - lane / 8 % 2)"),
+    ("a turned without trans", TILE, r"ldmatrix_x4_trans\(a\[i\]", "ldmatrix_x4(a[i]"),
+    ("last band of tiles too high", TILE, r"min\(BAND, tiles_m - first\)", "BAND"),
+    ("splits overlap", "linear.cu", r"min\(p.chunk, p.k - k0\)", "(p.k - k0)"),
+    ("splits share a place", "linear.cu", r"size_t\(blockIdx.y\) \* p.m \* p.n;", "0;"),
+    ("fold forgets a split", "linear.cu", r"s < p.splits; \+\+s", "s + 1 < p.splits; ++s"),
+    ("result rows not checked", "linear.cu", r"if \(m0 \+ row < p.m\) sink", "sink"),
+    ("bias of the next column", "linear.cu", r"v.y \+ bias\[column \+ 1\]", "v.y + bias[column]"),
+    ("gate and up swapped", "linear.cu", r"silu\(g.x\) \* u.x", "silu(u.x) * g.x"),
+    ("from ignored in bf16", "linear.cu", r"\} else if \(flags & LINEAR_ADD\) \{", "} else if (false) {"),
+    ("bias gradient misses the last row", "linear.cu", r"r < rows; \+\+r, at", "r + 1 < rows; ++r, at"),
+]

@@ -2,19 +2,27 @@
 //
 //   o[i] = Σ_j p[i, j]·v[j]    p[i, j] = exp(s·q[i]·k[j] − lse[i])    lse[i] = ln Σ_j exp(s·q[i]·k[j])
 //
-// over the keys j of i's segment up to i's own: queries stand at the end of their segment's keys.
+// over the keys j of i's segment up to i's own: queries stand at the end of their segment's keys. Backward
+// takes p again from lse; with delta[i] = o[i]·d_o[i] and ds[i, j] = p[i, j]·(d_o[i]·v[j] − delta[i]):
 //
-// Shapes     q, o [T, H·D] · k, v [S, Hkv·D] bf16 · lse [T, H] f32 · tiles: a list in device memory
+//   dv[j] = Σ_i p[i, j]·d_o[i]      dk[j] = s·Σ_i ds[i, j]·q[i]      dq[i] = s·Σ_j ds[i, j]·k[j]
+//
+// Shapes     q, o, d_o, dq [T, H·D] · k, v, dk, dv [S, Hkv·D] bf16 · lse, delta [T, H] f32 · tiles: lists
+//            in device memory
 // Tiling     forward: ROWS queries of a head a block, 32 a warp, so that an operand of keys or values read
 //            from shared memory serves two mma; COLUMNS keys and values go by at a time, the next ones
 //            on their way (cp.async). D ≤ 64: queries in registers; D 128: keys weighed 32 at a time,
 //            else a warp's 128 f32 of o beside 64 of scores would spill
-// Roofline   tensor cores: 4·D flop a visible pair and head; ldmatrix feeds mma.sync at 0.6–0.75 of its rate
+//            backward: delta, then dk and dv by ROWS keys over the group's heads and queries, then dq by
+//            ROWS queries over keys. Seven products where five would do, for no sum is shared by blocks
+// Roofline   tensor cores: 4·D flop a visible pair and head, backward 10·D of 14·D that it does; ldmatrix
+//            keeps 0.6–0.75 of the pace of mma.sync, 1.2 of it in backward of D 128
 // Edges      tiles that a warp's rows cannot see are skipped, masks only on the diagonal · rows of no
 //            segment (keys 0): o 0, lse −∞ · list entries without rows are skipped: the grid follows
 //            from the list's capacity, so that a captured launch serves other lengths
-// Order      tiles start where segments do and keys go by from the first: runs repeat bit for bit and a
-//            row's bits do not depend on its neighbours. The list is longest first, for the grid's tail
+// Order      tiles start where segments do, keys go by from the first, heads and queries likewise: no atomics,
+//            runs repeat bit for bit and a row's bits do not depend on its neighbours. Lists are longest
+//            first, for the grid's tail
 // Reference  engine/src/ops/attention/reference.rs
 #include "attention.h"
 #include "common/attend.cuh"
@@ -105,3 +113,241 @@ SIMT_EXPORT(attention_forward_bf16_d16)
 SIMT_EXPORT(attention_forward_bf16_d32)
 SIMT_EXPORT(attention_forward_bf16_d64)
 SIMT_EXPORT(attention_forward_bf16_d128)
+
+// Backward: `rows` stand still (keys and values, or queries and dO), `columns` go by (queries and dO, or
+// keys and values), and what the rows gather stays in registers. Scores are products of rows with columns,
+// so that P and dS come out as the left operands that the second products want (transposed where rows are
+// keys): neither ever reaches shared memory.
+namespace {
+// At D 128, dk and dv of 32 rows would take all 256 registers of a thread: eight warps of 16 rows there.
+template <int D> constexpr uint32_t backward_warps = D > 64 ? 2 * ATTENTION_WARPS : ATTENTION_WARPS;
+
+// AT_ONCE: columns whose P and dS are in registers at a time.
+template <int D, int AT_ONCE> struct Backward {
+  static constexpr uint32_t ROWS = ATTENTION_ROWS, COLUMNS = ATTENTION_COLUMNS;
+  static constexpr uint32_t WARPS = backward_warps<D>, THREADS = WARPS * WARP;
+  static constexpr int BLOCKS = ROWS / WARPS / 16, SLICE = AT_ONCE;
+
+  // Rows (k, v or q, dO), then two stages of columns (q, dO or k, v).
+  bf16 *rows[2], *columns[2];
+  float* stats;  // dk and dv: lse and delta of the columns, two stages
+  uint32_t warp_row;
+
+  PRIM explicit Backward(bf16* shared) {
+    rows[0] = shared, rows[1] = rows[0] + ROWS * D;
+    columns[0] = rows[1] + ROWS * D, columns[1] = columns[0] + 2 * COLUMNS * D;
+    stats = reinterpret_cast<float*>(columns[1] + 2 * COLUMNS * D);
+    warp_row = threadIdx.x / WARP * 16 * BLOCKS;
+  }
+
+  // Row r of both row tiles, where there is one, from `first[i]` + r·stride.
+  PRIM void load_both_rows(const bf16* x, const bf16* y, size_t stride, uint32_t count) {
+    load_rows<D, ROWS, THREADS>(rows[0], x, [=](uint32_t r) { return r < count ? x + r * stride : nullptr; });
+    load_rows<D, ROWS, THREADS>(rows[1], y, [=](uint32_t r) { return r < count ? y + r * stride : nullptr; });
+  }
+  PRIM void load_both_columns(uint32_t stage, const bf16* x, const bf16* y, size_t stride, uint32_t count) {
+    const uint32_t to = stage * COLUMNS * D;
+    load_rows<D, COLUMNS, THREADS>(columns[0] + to, x, [=](uint32_t r) { return r < count ? x + r * stride : nullptr; });
+    load_rows<D, COLUMNS, THREADS>(columns[1] + to, y, [=](uint32_t r) { return r < count ? y + r * stride : nullptr; });
+  }
+
+  // p ← weights and ds ← dS of the warp's rows and SLICE columns from `column` of a stage. `stat(b, h, j)`
+  // is {lse·log₂e, delta} of the query among row and column, `seen` as in Attend.
+  template <class Stat, class Seen>
+  PRIM void weights(float (&p)[BLOCKS][SLICE / 8][4], float (&ds)[BLOCKS][SLICE / 8][4], uint32_t at,
+                    float c, bool whole, Stat stat, Seen seen) {
+    scores<D, BLOCKS, SLICE>(p, rows[0], warp_row, columns[0], at);
+    scores<D, BLOCKS, SLICE>(ds, rows[1], warp_row, columns[1], at);
+#pragma unroll
+    for (int b = 0; b < BLOCKS; ++b) {
+#pragma unroll
+      for (int j = 0; j < SLICE / 8; ++j) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          const uint32_t column = 8 * j + lane_id() % 4 * 2 + e % 2;
+          const float2 of = stat(b, e / 2, column);
+          const bool keep = whole || seen(b, e / 2, column);
+          p[b][j][e] = keep ? exp2_approx(fmaf(p[b][j][e], c, -of.x)) : 0.0f;
+          ds[b][j][e] = p[b][j][e] * (ds[b][j][e] - of.y);
+        }
+      }
+    }
+  }
+
+  // The warp's rows of y·factor, as bf16, to `target + r·stride`, by way of row tile `i`.
+  PRIM void write(int i, const float (&y)[BLOCKS][D / 8][4], float factor, bf16* target, size_t stride, uint32_t count) {
+    stage<D, BLOCKS>(rows[i], warp_row, y, [=](int, int) { return factor; });
+    store_rows<D, BLOCKS>(rows[i], warp_row, [=](uint32_t r) { return r < count ? target + r * stride : nullptr; });
+  }
+};
+
+template <int D>
+PRIM void backward_keys(bf16* __restrict__ dk, bf16* __restrict__ dv, const bf16* __restrict__ q,
+                        const bf16* __restrict__ k, const bf16* __restrict__ v, const bf16* __restrict__ d_o,
+                        const float* __restrict__ lse, const float* __restrict__ delta,
+                        const AttentionKeyTile* __restrict__ tiles, const AttentionParams& p) {
+  using Step = Backward<D, 32>;
+  constexpr uint32_t COLUMNS = Step::COLUMNS;
+  const AttentionKeyTile t = tiles[blockIdx.x / p.kv_heads];
+  if (t.keys == 0) return;
+  DYNAMIC_SHARED(bf16, shared);
+  Step step(shared);
+  const uint32_t kv_head = blockIdx.x % p.kv_heads, group = p.heads / p.kv_heads, lane = lane_id();
+  const size_t width = size_t(p.heads) * D, kv_width = size_t(p.kv_heads) * D;
+  const size_t at_key = t.key * kv_width + kv_head * D;
+
+  // Columns go by head after head of the group, each from the first query that sees a key.
+  const uint32_t each = (t.queries + COLUMNS - 1) / COLUMNS, steps = each * group;
+  const auto load = [&](uint32_t i) {
+    const uint32_t first = i % each * COLUMNS, head = kv_head * group + i / each, left = t.queries - first;
+    const size_t at = (t.query + first) * width + head * D;
+    step.load_both_columns(i % 2, q + at, d_o + at, width, left);
+    for (uint32_t r = threadIdx.x; r < 2 * COLUMNS; r += Step::THREADS) {
+      const float* from = r < COLUMNS ? lse : delta;
+      const bool in = r % COLUMNS < left;
+      // Past the end lse 0 and, since q and dO are zeros there, nothing that counts.
+      cp_async_4(step.stats + i % 2 * 2 * COLUMNS + r,
+                 in ? from + size_t(t.query + first + r % COLUMNS) * p.heads + head : from, in ? 4 : 0);
+    }
+  };
+  step.load_both_rows(k + at_key, v + at_key, kv_width, t.keys);
+  if (steps > 0) load(0);
+  cp_async_commit();
+
+  float gk[Step::BLOCKS][D / 8][4] = {}, gv[Step::BLOCKS][D / 8][4] = {};
+  const float c = p.scale * LOG2_E;
+  for (uint32_t i = 0; i < steps; ++i) {
+    if (i + 1 < steps) load(i + 1);
+    cp_async_commit();
+    cp_async_wait<1>();
+    __syncthreads();
+    const float* stats = step.stats + i % 2 * 2 * COLUMNS;
+#pragma unroll 1
+    for (uint32_t s = 0; s < COLUMNS; s += Step::SLICE) {
+      // Query first + j sees key r where r ≤ first + j + ahead.
+      const uint32_t first = i % each * COLUMNS + s, at = i % 2 * COLUMNS + s;
+      if (first >= t.queries || step.warp_row >= t.keys || first + Step::SLICE - 1 + t.ahead < step.warp_row) continue;
+      const bool whole = step.warp_row + 16 * Step::BLOCKS - 1 <= first + t.ahead;
+      float w[Step::BLOCKS][Step::SLICE / 8][4] = {}, ds[Step::BLOCKS][Step::SLICE / 8][4] = {};
+      step.weights(
+          w, ds, at, c, whole,
+          [&](int, int, uint32_t j) { return make_float2(stats[s + j] * LOG2_E, stats[COLUMNS + s + j]); },
+          [&](int b, int h, uint32_t j) { return step.warp_row + 16 * b + 8 * h + lane / 4 <= first + j + t.ahead; });
+      add_weighted<D, Step::BLOCKS, Step::SLICE>(gv, w, step.columns[1], at);
+      add_weighted<D, Step::BLOCKS, Step::SLICE>(gk, ds, step.columns[0], at);
+    }
+    __syncthreads();  // the next round's copies overwrite this round's columns
+  }
+  cp_async_wait<0>();
+  __syncthreads();  // without a query the rows may still be on their way
+  step.write(0, gk, p.scale, dk + at_key, kv_width, t.keys);
+  step.write(1, gv, 1.0f, dv + at_key, kv_width, t.keys);
+}
+
+template <int D>
+PRIM void backward_queries(bf16* __restrict__ dq, const bf16* __restrict__ q, const bf16* __restrict__ k,
+                           const bf16* __restrict__ v, const bf16* __restrict__ d_o,
+                           const float* __restrict__ lse, const float* __restrict__ delta,
+                           const AttentionQueryTile* __restrict__ tiles, const AttentionParams& p) {
+  using Step = Backward<D, D == 128 ? 64 : 32>;
+  constexpr uint32_t COLUMNS = Step::COLUMNS;
+  const AttentionQueryTile t = tiles[blockIdx.x / p.heads];
+  if (t.queries == 0) return;
+  DYNAMIC_SHARED(bf16, shared);
+  Step step(shared);
+  const uint32_t head = blockIdx.x % p.heads, kv_head = head / (p.heads / p.kv_heads), lane = lane_id();
+  const size_t width = size_t(p.heads) * D, kv_width = size_t(p.kv_heads) * D;
+  const size_t at_query = t.query * width + head * D, at_key = t.key * kv_width + kv_head * D;
+
+  const uint32_t steps = (t.keys + COLUMNS - 1) / COLUMNS;
+  const auto load = [&](uint32_t i) {
+    const size_t at = at_key + i * COLUMNS * kv_width;
+    step.load_both_columns(i % 2, k + at, v + at, kv_width, t.keys - i * COLUMNS);
+  };
+  step.load_both_rows(q + at_query, d_o + at_query, width, t.queries);
+  if (steps > 0) load(0);
+  cp_async_commit();
+
+  float2 stat[Step::BLOCKS][2];
+#pragma unroll
+  for (int b = 0; b < Step::BLOCKS; ++b) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const uint32_t r = step.warp_row + 16 * b + 8 * h + lane / 4;
+      const size_t at = size_t(t.query + r) * p.heads + head;
+      stat[b][h] = r < t.queries ? make_float2(lse[at] * LOG2_E, delta[at]) : make_float2(0.0f, 0.0f);
+    }
+  }
+  float gq[Step::BLOCKS][D / 8][4] = {};
+  const float c = p.scale * LOG2_E;
+  // The last key that the warp's first row sees, and its last row.
+  const uint32_t first_sees = t.keys - t.queries + step.warp_row;
+  const uint32_t last_sees = t.keys - t.queries + min(step.warp_row + 16 * Step::BLOCKS, t.queries) - 1;
+  for (uint32_t i = 0; i < steps; ++i) {
+    if (i + 1 < steps) load(i + 1);
+    cp_async_commit();
+    cp_async_wait<1>();
+    __syncthreads();
+#pragma unroll 1
+    for (uint32_t s = 0; s < COLUMNS; s += Step::SLICE) {
+      const uint32_t first = i * COLUMNS + s, at = i % 2 * COLUMNS + s;
+      if (step.warp_row >= t.queries || first > last_sees) break;
+      float w[Step::BLOCKS][Step::SLICE / 8][4] = {}, ds[Step::BLOCKS][Step::SLICE / 8][4] = {};
+      step.weights(
+          w, ds, at, c, first + Step::SLICE - 1 <= first_sees, [&](int b, int h, uint32_t) { return stat[b][h]; },
+          [&](int b, int h, uint32_t j) { return first + j <= first_sees + 16 * b + 8 * h + lane / 4; });
+      add_weighted<D, Step::BLOCKS, Step::SLICE>(gq, ds, step.columns[0], at);
+    }
+    __syncthreads();  // the next round's copies overwrite this round's columns
+  }
+  cp_async_wait<0>();
+  __syncthreads();  // without a key the rows may still be on their way
+  step.write(0, gq, p.scale, dq + at_query, width, t.queries);
+}
+}  // namespace
+
+// delta[i] = o[i]·d_o[i]: D / 8 lanes a row, 16 bytes each.
+extern "C" __global__ void __launch_bounds__(ATTENTION_DELTA)
+attention_backward_delta_bf16(float* __restrict__ delta, const bf16* __restrict__ o, const bf16* __restrict__ d_o,
+                              uint32_t rows, uint32_t head_dim) {
+  const uint32_t lanes = head_dim / 8, row = blockIdx.x * (ATTENTION_DELTA / lanes) + threadIdx.x / lanes;
+  const uint32_t part = threadIdx.x % lanes;
+  float sum = 0.0f;
+  if (row < rows) {
+    const size_t at = size_t(row) * head_dim + part * 8;
+    const uint4 x = *reinterpret_cast<const uint4*>(o + at), y = *reinterpret_cast<const uint4*>(d_o + at);
+    const uint32_t a[4] = {x.x, x.y, x.z, x.w}, b[4] = {y.x, y.y, y.z, y.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      sum = fmaf(__uint_as_float(a[i] << 16), __uint_as_float(b[i] << 16), sum);
+      sum = fmaf(__uint_as_float(a[i] & 0xffff0000u), __uint_as_float(b[i] & 0xffff0000u), sum);
+    }
+  }
+  for (uint32_t step = lanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(ALL_LANES, sum, step);
+  if (row < rows && part == 0) delta[row] = sum;
+}
+SIMT_EXPORT(attention_backward_delta_bf16)
+
+#define ATTENTION_BACKWARD(D)                                                                          \
+  extern "C" __global__ void __launch_bounds__(backward_warps<D>* WARP) attention_backward_keys_bf16_d##D(  \
+      bf16* dk, bf16* dv, const bf16* q, const bf16* k, const bf16* v, const bf16* d_o, const float* lse,  \
+      const float* delta, const AttentionKeyTile* tiles, const AttentionParams p) {                        \
+    backward_keys<D>(dk, dv, q, k, v, d_o, lse, delta, tiles, p);                                          \
+  }                                                                                                        \
+  extern "C" __global__ void __launch_bounds__(backward_warps<D>* WARP) attention_backward_queries_bf16_d##D(  \
+      bf16* dq, const bf16* q, const bf16* k, const bf16* v, const bf16* d_o, const float* lse,              \
+      const float* delta, const AttentionQueryTile* tiles, const AttentionParams p) {                        \
+    backward_queries<D>(dq, q, k, v, d_o, lse, delta, tiles, p);                                             \
+  }
+ATTENTION_BACKWARD(16)
+ATTENTION_BACKWARD(32)
+ATTENTION_BACKWARD(64)
+ATTENTION_BACKWARD(128)
+SIMT_EXPORT(attention_backward_keys_bf16_d16)
+SIMT_EXPORT(attention_backward_keys_bf16_d32)
+SIMT_EXPORT(attention_backward_keys_bf16_d64)
+SIMT_EXPORT(attention_backward_keys_bf16_d128)
+SIMT_EXPORT(attention_backward_queries_bf16_d16)
+SIMT_EXPORT(attention_backward_queries_bf16_d32)
+SIMT_EXPORT(attention_backward_queries_bf16_d64)
+SIMT_EXPORT(attention_backward_queries_bf16_d128)

@@ -33,6 +33,12 @@ pub const MMA: Primitive =
 /// cp.async in two groups, with fewer bytes than it writes.
 pub const CP_ASYNC: Primitive =
     Primitive { kernel: "conformance_cp_async", input: 256, output: 256, ..AMPERE };
+/// cp.async of 4 bytes or of none.
+pub const CP_ASYNC_4: Primitive =
+    Primitive { kernel: "conformance_cp_async_4", input: 32, output: 32, ..AMPERE };
+/// The fast 2ˣ.
+pub const EXP2: Primitive =
+    Primitive { kernel: "conformance_exp2", input: 32, output: 32, ..AMPERE };
 /// Rounding to bf16, and reductions by shuffles.
 pub const WARP: Primitive =
     Primitive { kernel: "conformance_warp", input: 64, output: 96, ..AMPERE };

@@ -11,7 +11,7 @@ use std::str::FromStr;
 /// and sees the others refuse.
 pub const OPERATORS: [(&str, bool); 15] = [
     ("adamw", false),
-    ("attention", false),
+    ("attention", true),
     ("attention_decode", true),
     ("codebook", true),
     ("cross_entropy", false),

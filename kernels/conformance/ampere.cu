@@ -70,3 +70,23 @@ conformance_warp(uint32_t* __restrict__ out, const uint32_t* __restrict__ in) {
   out[64 + lane] = __float_as_uint(warp_max(a));
 }
 SIMT_EXPORT(conformance_warp)
+
+// out[l] = 2ˣ of the float in[l].
+extern "C" __global__ void __launch_bounds__(32)
+conformance_exp2(uint32_t* __restrict__ out, const uint32_t* __restrict__ in) {
+  out[threadIdx.x] = __float_as_uint(exp2_approx(__uint_as_float(in[threadIdx.x])));
+}
+SIMT_EXPORT(conformance_exp2)
+
+// out[l] = in[l], by a copy of 4 bytes; a zero for every third lane, which copies none of them.
+extern "C" __global__ void __launch_bounds__(32)
+conformance_cp_async_4(uint32_t* __restrict__ out, const uint32_t* __restrict__ in) {
+  __shared__ uint32_t words[32];
+  const uint32_t lane = threadIdx.x;
+  words[lane] = 0xdeadbeef;
+  cp_async_4(words + lane, in + lane, lane % 3 == 0 ? 0 : 4);
+  cp_async_commit();
+  cp_async_wait<0>();
+  out[lane] = words[lane];
+}
+SIMT_EXPORT(conformance_cp_async_4)

@@ -1,7 +1,7 @@
 //! attention on a GPU against the reference.
 
 use crate::{CUDA, bf16_on_cuda, gpu, on_cuda};
-use engine::ops::attention::{Capacity, Segments, Spec, forward, reference};
+use engine::ops::attention::{Capacity, Segments, Spec, backward, forward, reference};
 use engine::testing::{assert_parity, assert_parity_bf16, normal, poison, round_bf16, wide};
 use engine::{DType, Device, Tensor};
 
@@ -38,6 +38,29 @@ fn agree(spec: &Spec, segments: &Segments, rows: (usize, usize)) {
     let case = (spec, segments, "lse");
     assert_parity(&lse[..used], &true_lse[..used], &plain_lse[..used], &case);
     assert!(lse[used..].iter().all(|&x| x == f32::NEG_INFINITY));
+    agree_backward(spec, segments, [q, k, v], &plain, &lse);
+}
+
+/// The gradients from o and lse as the GPU keeps them, o rounded to bf16.
+fn agree_backward(spec: &Spec, segments: &Segments, x: [Vec<f32>; 3], o: &[f32], lse: &[f32]) {
+    let [q, k, v] = x;
+    let (o, d_o) = (round_bf16(o), round_bf16(&normal(4, q.len(), 1.0)));
+    let [mut dq, mut dk, mut dv] = [&q, &k, &v].map(|x| there(&poison(x.len())));
+    let [qc, kc, vc, oc, dc] = [&q, &k, &v, &o, &d_o].map(|x| there(x));
+    let lc = on_cuda(&[lse.len()], lse);
+    backward(spec, segments, &qc, &kc, &vc, &oc, &lc, &dc, &mut dq, &mut dk, &mut dv).unwrap();
+
+    let [mut pq, mut pk, mut pv] = [&q, &k, &v].map(|x| vec![0.0f32; x.len()]);
+    reference::backward(spec, segments, &q, &k, &v, &o, lse, &d_o, &mut pq, &mut pk, &mut pv);
+    let [mut tq, mut tk, mut tv] = [&q, &k, &v].map(|x| vec![0.0; x.len()]);
+    let [q, k, v, o, l, d_o] = [&q[..], &k, &v, &o, lse, &d_o].map(wide);
+    reference::backward(spec, segments, &q, &k, &v, &o, &l, &d_o, &mut tq, &mut tk, &mut tv);
+    // P and dS are rounded to bf16 on their way into the products.
+    let all = [("dq", &dq, &tq, &pq), ("dk", &dk, &tk, &pk), ("dv", &dv, &tv, &pv)];
+    for (name, y, truth, plain) in all {
+        let (y, case) = (y.to_f32_vec().unwrap(), (spec, segments, name));
+        assert_parity_bf16(&y, truth, plain, 1.0 / 256.0, &case);
+    }
 }
 
 fn rows(segments: &Segments) -> (usize, usize) {

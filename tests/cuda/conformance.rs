@@ -78,6 +78,37 @@ fn cp_async() {
 }
 
 #[test]
+fn cp_async_4() {
+    let x: Vec<u32> = (0..32).map(|i| 0x0101_0101 * (i + 1)).collect();
+    let Some(got) = run(prim::CP_ASYNC_4, &x) else { return };
+    for (i, got) in got.iter().enumerate() {
+        assert_eq!(*got, if i % 3 == 0 { 0 } else { x[i] }, "word {i}");
+    }
+}
+
+#[test]
+fn exp2() {
+    let fixed = [f32::NEG_INFINITY, -1e30, -126.5, -126.0, -0.0, 0.5, 127.5, 128.0];
+    let spread = (0..24).map(|i| (i as f32 - 12.0) * 7.3);
+    let x: Vec<f32> = fixed.into_iter().chain(spread).collect();
+    let Some(got) = run(prim::EXP2, &x.iter().map(|v| v.to_bits()).collect::<Vec<_>>()) else {
+        return;
+    };
+    for (x, got) in x.into_iter().zip(got) {
+        let (got, truth) = (f64::from(f32::from_bits(got)), f64::from(x).exp2());
+        if x >= 128.0 || truth < f64::from(f32::MIN_POSITIVE) {
+            assert_eq!(got, if x >= 128.0 { f64::INFINITY } else { 0.0 }, "2^{x}");
+        } else {
+            // 2 ulp, as the PTX manual bounds ex2.approx.
+            assert!(
+                (got - truth).abs() <= 2.0 * truth * f64::from(f32::EPSILON),
+                "2^{x} is {got:e}"
+            );
+        }
+    }
+}
+
+#[test]
 fn warp() {
     // Halves between two bf16 values to either side, both signs, and what overflows to infinity.
     let floats: Vec<f32> = (0..64)

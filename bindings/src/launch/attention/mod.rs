@@ -3,7 +3,10 @@
 
 mod plan;
 
-use crate::abi::{ATTENTION_FORWARD_BYTES, ATTENTION_WARPS, AttentionParams};
+use crate::abi::{
+    ATTENTION_BACKWARD_BYTES, ATTENTION_DELTA, ATTENTION_FORWARD_BYTES, ATTENTION_STATS_BYTES,
+    ATTENTION_WARPS, AttentionParams,
+};
 use crate::driver::{Buffer, ByValue, Grid, same_gpu};
 use crate::error::{Error, Result, count, expect_len};
 use half::bf16;
@@ -78,4 +81,87 @@ pub fn forward(
     // guarantees, columns below H·D and Hkv·D by the grid; 16-byte copies start at multiples of D ≥ 16
     // elements of allocations that are aligned to 256 bytes.
     unsafe { call.arg(o).arg(lse).arg(q).arg(k).arg(v).arg(&plan.by_query).arg(&p).run() }
+}
+
+/// What backward reads: the arguments of [`forward`], what it left, and the gradient of o.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept<'a> {
+    /// Queries, `[T, H·D]`.
+    pub q: &'a Buffer<bf16>,
+    /// Keys, `[S, Hkv·D]`.
+    pub k: &'a Buffer<bf16>,
+    /// Values, `[S, Hkv·D]`.
+    pub v: &'a Buffer<bf16>,
+    /// What [`forward`] made of them, `[T, H·D]`.
+    pub o: &'a Buffer<bf16>,
+    /// And its logarithms of denominators, `[T, H]`.
+    pub lse: &'a Buffer<f32>,
+    /// The gradient of o, `[T, H·D]`.
+    pub d_o: &'a Buffer<bf16>,
+}
+
+/// dq, dk, dv ← gradients of q, k, v, of their shapes. Rows of no segment get zeros.
+///
+/// # Errors
+/// As [`forward`].
+pub fn backward(
+    p: AttentionParams,
+    head_dim: u32,
+    plan: &Plan,
+    kept: &Kept<'_>,
+    dq: &mut Buffer<bf16>,
+    dk: &mut Buffer<bf16>,
+    dv: &mut Buffer<bf16>,
+) -> Result<()> {
+    let (by_key, by_query) = by_head_size(
+        OP,
+        head_dim,
+        [
+            ("attention_backward_keys_bf16_d16", "attention_backward_queries_bf16_d16"),
+            ("attention_backward_keys_bf16_d32", "attention_backward_queries_bf16_d32"),
+            ("attention_backward_keys_bf16_d64", "attention_backward_queries_bf16_d64"),
+            ("attention_backward_keys_bf16_d128", "attention_backward_queries_bf16_d128"),
+        ],
+    )?;
+    let ((width, kv_width), rows) = (widths(&p, head_dim)?, plan.capacity());
+    let Kept { q, k, v, o, lse, d_o } = *kept;
+    for (arg, x) in [("q", q), ("o", o), ("d_o", d_o), ("dq", &*dq)] {
+        expect_len(OP, arg, x.len(), rows.queries * width)?;
+    }
+    for (arg, x) in [("k", k), ("v", v), ("dk", &*dk), ("dv", &*dv)] {
+        expect_len(OP, arg, x.len(), rows.keys * kv_width)?;
+    }
+    expect_len(OP, "lse", lse.len(), rows.queries * p.heads as usize)?;
+    let gpu = q.gpu();
+    let inputs = [k, v, o, d_o].map(Buffer::gpu);
+    same_gpu(OP, &[gpu, inputs[0], inputs[1], inputs[2], inputs[3], lse.gpu(), plan.gpu()])?;
+    same_gpu(OP, &[gpu, dq.gpu(), dk.gpu(), dv.gpu()])?;
+    let key_blocks = count(OP, "blocks", plan.key_tiles as usize * p.kv_heads as usize)?;
+    let query_blocks = count(OP, "blocks", plan.query_tiles as usize * p.heads as usize)?;
+    let sums = count(OP, "rows of lse", lse.len())?;
+
+    let mut delta = gpu.scratch::<f32>(lse.len())?;
+    if sums > 0 {
+        let grid = Grid::over(sums, ATTENTION_DELTA / (head_dim / 8), ATTENTION_DELTA);
+        let call = gpu.launch("attention_backward_delta_bf16", grid)?;
+        let (rows, d) = (ByValue(sums), ByValue(head_dim));
+        // SAFETY: the arguments are the kernel's, in its order; rows stop at T·H, of D elements each.
+        unsafe { call.arg(&mut delta).arg(o).arg(d_o).arg(&rows).arg(&d).run() }?;
+    }
+    let (threads, p) = (ATTENTION_WARPS * if head_dim > 64 { 64 } else { 32 }, ByValue(p));
+    let shared = ATTENTION_BACKWARD_BYTES * head_dim;
+    if key_blocks > 0 {
+        let call = gpu.launch(by_key, Grid { blocks: (key_blocks, 1), threads })?;
+        let call = call.shared(shared + ATTENTION_STATS_BYTES)?;
+        let call = call.arg(&mut *dk).arg(&mut *dv).arg(q).arg(k).arg(v).arg(d_o).arg(lse);
+        // SAFETY: as in `forward`; the tiles of keys and their queries stay within S and T.
+        unsafe { call.arg(&delta).arg(&plan.by_key).arg(&p).run() }?;
+    }
+    if query_blocks > 0 {
+        let call = gpu.launch(by_query, Grid { blocks: (query_blocks, 1), threads })?;
+        let call = call.shared(shared)?.arg(&mut *dq).arg(q).arg(k).arg(v).arg(d_o).arg(lse);
+        // SAFETY: as in `forward`.
+        unsafe { call.arg(&delta).arg(&plan.by_query).arg(&p).run() }?;
+    }
+    Ok(())
 }

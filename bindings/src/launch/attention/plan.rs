@@ -17,14 +17,23 @@ pub struct Capacity {
     pub segments: usize,
 }
 
-/// The segments of one batch in device memory, as tiles of queries, those with most keys first. They
-/// were checked when they were set: no row that a tile names lies beyond the capacity.
+/// The segments of one batch in device memory, as tiles of queries and as tiles of keys, those with most to
+/// do first. They were checked when they were set: no row that a tile names lies beyond the capacity.
 #[derive(Debug)]
 pub struct Plan {
     capacity: Capacity,
     /// [AttentionQueryTile] × `query_tiles`.
     pub(super) by_query: Buffer<u32>,
     pub(super) query_tiles: u32,
+    /// [AttentionKeyTile] × `key_tiles`.
+    pub(super) by_key: Buffer<u32>,
+    pub(super) key_tiles: u32,
+}
+
+/// `AttentionQueryTile`s and `AttentionKeyTile`s.
+struct Tiles {
+    by_query: Vec<[u32; 4]>,
+    by_key: Vec<[u32; 5]>,
 }
 
 impl Plan {
@@ -37,8 +46,7 @@ impl Plan {
         let last = |bounds: &[u32]| bounds.last().map_or(0, |&n| n as usize);
         let capacity =
             Capacity { queries: last(q), keys: last(k), segments: q.len().saturating_sub(1) };
-        let by_query = check(capacity, q, k).map(|()| query_tiles(capacity, q, k))?;
-        Plan::upload(gpu, capacity, by_query)
+        Plan::upload(gpu, capacity, &tiles(capacity, q, k)?)
     }
 
     /// A plan that can be [`Plan::set`] to any segments within `capacity`. Rows behind the last segment
@@ -47,17 +55,22 @@ impl Plan {
     /// # Errors
     /// As [`Plan::new`]; segments beyond the capacity.
     pub fn with_capacity(gpu: &Gpu, capacity: Capacity, q: &[u32], k: &[u32]) -> Result<Plan> {
-        check(capacity, q, k)?;
-        let mut by_query = query_tiles(capacity, q, k);
-        by_query.resize(most_tiles(capacity.queries, capacity.segments), [0; 4]);
-        Plan::upload(gpu, capacity, by_query)
+        let mut tiles = tiles(capacity, q, k)?;
+        tiles.by_query.resize(most_tiles(capacity.queries, capacity.segments), [0; 4]);
+        tiles.by_key.resize(most_tiles(capacity.keys, capacity.segments), [0; 5]);
+        Plan::upload(gpu, capacity, &tiles)
     }
 
-    fn upload(gpu: &Gpu, capacity: Capacity, by_query: Vec<[u32; 4]>) -> Result<Plan> {
+    fn upload(gpu: &Gpu, capacity: Capacity, tiles: &Tiles) -> Result<Plan> {
         count(OP, "queries", capacity.queries)?;
         count(OP, "keys", capacity.keys)?;
-        let query_tiles = count(OP, "tiles", by_query.len())?;
-        Ok(Plan { capacity, by_query: gpu.upload(by_query.as_flattened())?, query_tiles })
+        Ok(Plan {
+            capacity,
+            query_tiles: count(OP, "tiles", tiles.by_query.len())?,
+            by_query: gpu.upload(tiles.by_query.as_flattened())?,
+            key_tiles: count(OP, "tiles", tiles.by_key.len())?,
+            by_key: gpu.upload(tiles.by_key.as_flattened())?,
+        })
     }
 
     /// Other segments in the same memory, for the launches from here on and the next replay of captured
@@ -66,16 +79,19 @@ impl Plan {
     /// # Errors
     /// As [`Plan::with_capacity`]; the plan is unchanged then, unless the driver refused a copy.
     pub fn set(&mut self, q: &[u32], k: &[u32]) -> Result<()> {
-        check(self.capacity, q, k)?;
-        let mut by_query = query_tiles(self.capacity, q, k);
-        let (have, most) = (by_query.len(), self.query_tiles as usize);
-        if have > most {
-            let allowed = format!("at most {most}, since the plan was made without spare capacity");
-            return Err(Error::Bound { op: OP, arg: "tiles", have, allowed });
+        let mut tiles = tiles(self.capacity, q, k)?;
+        let (queries, keys) = (self.query_tiles as usize, self.key_tiles as usize);
+        for (have, most) in [(tiles.by_query.len(), queries), (tiles.by_key.len(), keys)] {
+            if have > most {
+                let allowed = format!("at most {most}, since the plan has no spare capacity");
+                return Err(Error::Bound { op: OP, arg: "tiles", have, allowed });
+            }
         }
-        by_query.resize(most, [0; 4]);
-        let gpu = self.by_query.gpu().clone();
-        gpu.write(by_query.as_flattened(), &mut self.by_query)
+        tiles.by_query.resize(queries, [0; 4]);
+        tiles.by_key.resize(keys, [0; 5]);
+        let gpu = self.gpu().clone();
+        gpu.write(tiles.by_query.as_flattened(), &mut self.by_query)?;
+        gpu.write(tiles.by_key.as_flattened(), &mut self.by_key)
     }
 
     /// What it has room for.
@@ -116,6 +132,11 @@ fn check(capacity: Capacity, q: &[u32], k: &[u32]) -> Result<()> {
     }
 }
 
+fn tiles(capacity: Capacity, q: &[u32], k: &[u32]) -> Result<Tiles> {
+    check(capacity, q, k)?;
+    Ok(Tiles { by_query: query_tiles(capacity, q, k), by_key: key_tiles(capacity, q, k) })
+}
+
 /// Tiles that `segments` segments, and the rows behind them, can need.
 fn most_tiles(rows: usize, segments: usize) -> usize {
     rows / ATTENTION_ROWS as usize + segments + 1
@@ -141,6 +162,24 @@ fn query_tiles(capacity: Capacity, q: &[u32], k: &[u32]) -> Vec<[u32; 4]> {
     let end = q.last().copied().unwrap_or(0);
     // Of no segment: no keys. Its first row of k is never read.
     tiles.extend(cut(end, capacity.queries as u32 - end).map(|(at, n, _)| [at, n, 0, 0]));
+    tiles
+}
+
+/// `AttentionKeyTile`s: key, keys, query, queries, ahead. Those with most queries come first.
+fn key_tiles(capacity: Capacity, q: &[u32], k: &[u32]) -> Vec<[u32; 5]> {
+    let mut tiles = Vec::new();
+    for (q, k) in q.windows(2).zip(k.windows(2)) {
+        let (queries, keys) = (q[1] - q[0], k[1] - k[0]);
+        let before = keys - queries; // keys that every query sees
+        tiles.extend(cut(k[0], keys).map(|(key, n, _)| {
+            let at = key - k[0];
+            let first = at.saturating_sub(before).min(queries);
+            [key, n, q[0] + first, queries - first, before + first - at]
+        }));
+    }
+    tiles.sort_by_key(|tile| std::cmp::Reverse(tile[3]));
+    let end = k.last().copied().unwrap_or(0);
+    tiles.extend(cut(end, capacity.keys as u32 - end).map(|(key, n, _)| [key, n, 0, 0, 0]));
     tiles
 }
 
@@ -174,6 +213,34 @@ mod tests {
             assert_eq!(last.unwrap(), want, "row {row}");
         }
         assert!(tiles.len() <= most_tiles(ROOM.queries, ROOM.segments));
+    }
+
+    /// Every key is in one tile, and its tile's queries see it from the one on that should be first.
+    #[test]
+    fn key_tiles_cover_every_row() {
+        let (q, k) = (vec![0, 130, 130, 390], vec![0, 230, 240, 500]);
+        let tiles = key_tiles(ROOM, &q, &k);
+        assert!(tiles.is_sorted_by(|a, b| a[3] >= b[3]));
+        let mut seen_from = vec![None; 900];
+        for [key, keys, query, queries, ahead] in tiles.iter().copied() {
+            assert!(keys > 0 && keys <= ATTENTION_ROWS);
+            for r in 0..keys {
+                // The first query j of the tile with r ≤ j + ahead.
+                let from = (queries > 0).then(|| query + r.saturating_sub(ahead));
+                let until = (queries > 0).then_some(query + queries);
+                let seen = &mut seen_from[(key + r) as usize];
+                assert!(seen.replace((from, until)).is_none(), "a row in two tiles");
+            }
+        }
+        for (row, seen) in seen_from.into_iter().enumerate() {
+            let want = match row as u32 {
+                r @ 0..230 => (Some(r.saturating_sub(100)), Some(130)),
+                r @ 240..500 => (Some(130 + r - 240), Some(390)),
+                _ => (None, None),
+            };
+            assert_eq!(seen.unwrap(), want, "row {row}");
+        }
+        assert!(tiles.len() <= most_tiles(ROOM.keys, ROOM.segments));
     }
 
     #[test]

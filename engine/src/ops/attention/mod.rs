@@ -93,6 +93,7 @@ pub fn backward(
     let by_query = [("q", q), ("o", o), ("d_o", d_o), ("dq", &*dq)];
     let by_key = [("k", k), ("v", v), ("dk", &*dk), ("dv", &*dv)];
     spec.check(segments, &by_query, &by_key, lse)?;
+    let device = q.device();
     let inputs = (q.data(), k.data(), v.data(), o.data(), lse.data(), d_o.data());
     match (inputs, dq.data_mut(), dk.data_mut(), dv.data_mut()) {
         (
@@ -110,6 +111,23 @@ pub fn backward(
         ) => {
             cpu::backward(spec, segments, &cpu::Kept { q, k, v, o, lse, d_o }, dq, dk, dv);
             Ok(())
+        }
+        (
+            (
+                Data::CudaBf16(q),
+                Data::CudaBf16(k),
+                Data::CudaBf16(v),
+                Data::CudaBf16(o),
+                Data::CudaF32(lse),
+                Data::CudaBf16(d_o),
+            ),
+            DataMut::CudaBf16(dq),
+            DataMut::CudaBf16(dk),
+            DataMut::CudaBf16(dv),
+        ) => {
+            let (p, d, plan) = (spec.params()?, spec.size()?, segments.plan(device)?);
+            let kept = launch::attention::Kept { q, k, v, o, lse, d_o };
+            Ok(launch::attention::backward(p, d, plan, &kept, dq, dk, dv)?)
         }
         _ => Err(tensor::no_arm(OP, &[q, k, v, o, lse, d_o, dq, dk, dv])),
     }

@@ -1,7 +1,7 @@
 //! attention, attention_decode, rope: a recommender's packed training rows (10 to 70 tokens), prompts
 //! of one length, beams over short and long prompts; head counts and sizes of small decoders.
 
-use crate::harness::{Call, Case};
+use super::harness::{Call, Case};
 use engine::Tensor;
 use engine::ops::{attention, attention_decode, rope};
 use engine::testing::{below, distance, normal, poison, wide};

@@ -1,6 +1,6 @@
 //! codebook: search and update at the sizes of a small catalogue and of text embeddings.
 
-use crate::harness::{Call, Case};
+use super::harness::{Call, Case};
 use engine::ops::Work;
 use engine::ops::codebook::{self, Spec};
 use engine::testing::{below, normal};

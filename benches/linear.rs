@@ -1,7 +1,7 @@
 //! linear: the shapes of two decoders (hidden 896 and 576) and of a small recommender (256), with
 //! the rows of training (512, 2048), of a beam (50) and of one token.
 
-use crate::harness::{Call, Case};
+use super::harness::{Call, Case};
 use engine::cpu::random::Stream;
 use engine::ops::linear::{self, Spec};
 use engine::{DType, Tensor};

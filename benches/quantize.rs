@@ -3,7 +3,7 @@
 //! products of a full search; bounds may leave most of them out, so that a share above 100 % is possible.
 //! With SIDRA_POINTS the points are those that `benches/peers/compare-kmeans` left there for both sides.
 
-use crate::harness::{Call, Case};
+use super::harness::{Call, Case};
 use engine::cpu::random::Stream;
 use engine::ops::Work;
 use trainer::quantize::kmeans::{self, Bounds};

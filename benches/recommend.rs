@@ -3,7 +3,7 @@
 //! codes, the last 768 tokens of the vocabulary. `_vocabulary` scores as they do, by a softmax over all
 //! tokens; `_allowed` by one over what the trie allows, as we serve; `_int8` with matrices rounded to it.
 
-use crate::harness::{Call, Case};
+use super::harness::{Call, Case};
 use engine::cpu::random::Stream;
 use engine::decode::BeamSearch;
 use engine::model::transformer::Packed;

@@ -1,7 +1,7 @@
 //! sasrec: a whole training step of the baseline (forward, full cross-entropy, backward, Adam) on 256 full rows
 //! of 50 items, 12,000 items, width 64.
 
-use crate::harness::{Call, Case};
+use super::harness::{Call, Case};
 use engine::Tensor;
 use engine::model::transformer::Packed;
 use engine::ops::Work;

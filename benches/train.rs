@@ -7,7 +7,7 @@
 //! a step's CPU time. FLOPs counted: 6 × matrix weights (the head once) × rows, and attention's pairs.
 //! The last token of a sequence is no input here (nobody reads its row), so rows are 8 × 255.
 
-use crate::harness::{Call, Case, cpu_time};
+use super::harness::{Call, Case, cpu_time};
 use engine::cpu::random::Stream;
 use engine::model::weights::slots;
 use engine::model::{Architecture, Config, Placement, Transformer, Weights, Workspace};

@@ -1,7 +1,7 @@
 //! trie_softmax: one select step of constrained beam search, and building the trie beneath it. The
 //! build case also says what an item costs in memory.
 
-use crate::harness::{Call, Case};
+use super::harness::{Call, Case};
 use engine::Tensor;
 use engine::ops::Work;
 use engine::ops::trie_softmax::{self, Normalise, Selection, Spec, reference};

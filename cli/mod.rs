@@ -1,6 +1,8 @@
 //! Flags, exit codes and what all commands share. Standard output carries a command's result (with
 //! `--json` one object and nothing else); bars, notes and errors go to standard error.
 
+#[cfg(feature = "bench")]
+mod bench;
 mod demo;
 mod doctor;
 mod evaluate;
@@ -72,6 +74,9 @@ enum Command {
     MakeLog(make_log::Flags),
     /// Make the HTML report of a run again, from the files in its folder
     Report(report::Flags),
+    /// Check every operator against its definition, then time it
+    #[cfg(feature = "bench")]
+    Bench(bench::Flags),
     /// Say what this machine offers and what this build can use
     Doctor(doctor::Flags),
 }
@@ -111,6 +116,7 @@ pub fn run() -> ExitCode {
     };
     let json = arguments.common.json;
     match dispatch(arguments) {
+        Ok((answer, code)) if answer.json.is_null() => ExitCode::from(code), // printed as it came
         Ok((answer, code)) if json => {
             let text = serde_json::to_string_pretty(&answer.json).expect("plain JSON");
             put(&format!("{text}\n"), code)
@@ -183,6 +189,11 @@ fn dispatch(arguments: Arguments) -> Result<(Answer, u8)> {
             | Command::Report(_)
             | Command::Doctor(_)
     );
+    // A bench needs the one operator that it times; whether the build has all of them is no matter.
+    #[cfg(feature = "bench")]
+    if let Command::Bench(flags) = command {
+        return Ok((bench::run(flags, &common)?, 0));
+    }
     let device = choose_device(&common, computes.then_some(&progress))?;
     let context = Context { common, device, progress };
     let answer = match command {
@@ -196,6 +207,8 @@ fn dispatch(arguments: Arguments) -> Result<(Answer, u8)> {
         Command::MakeLog(flags) => make_log::run(flags, &context),
         Command::Report(flags) => report::run(flags, &context),
         Command::Doctor(flags) => doctor::run(flags, &context),
+        #[cfg(feature = "bench")]
+        Command::Bench(_) => unreachable!("it ran above"),
     };
     Ok((answer?, 0))
 }

@@ -9,11 +9,15 @@
 pub mod abi;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(feature = "cust")]
+mod cust;
 mod doctor;
 pub mod driver;
 mod error;
 pub mod launch;
 
+#[cfg(feature = "cust")]
+pub use crate::cust::{Lent, LentMut};
 pub use doctor::{Doctor, GpuFacts, doctor};
 pub use driver::{Buffer, Element, Event, Gpu, Image};
 pub use error::{Error, Result, count};

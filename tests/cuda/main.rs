@@ -17,14 +17,21 @@ const CUDA: Device = Device::Cuda(0);
 
 mod attention;
 mod attention_decode;
+#[path = "../../benches/mod.rs"]
+#[allow(dead_code, reason = "only the cases on a GPU run here")]
+mod benches;
 mod codebook;
 mod conformance;
 mod linear;
 mod rmsnorm;
 mod trie_softmax;
 
-/// Builds the emulated driver next to the other build products, or says why it cannot.
+/// Builds the emulated driver next to the other build products, or says why it cannot; a bundle brings
+/// one along and names it in SIDRA_EMULATED_DRIVER.
 fn build() -> Result<PathBuf, String> {
+    if let Some(built) = std::env::var_os("SIDRA_EMULATED_DRIVER") {
+        return Ok(built.into());
+    }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("simt");
     let make = Command::new("make")
         .args(["-s", "-C", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/simt"), "driver"])
@@ -173,6 +180,22 @@ fn the_choice_of_device() {
     let names_all = without.iter().all(|name| error.to_string().contains(name));
     assert!(device::is_device_error(&error) && names_all, "{error}");
     assert!(device::choose("cuda:1").unwrap_err().to_string().contains("1 GPU"));
+}
+
+/// Every bench's check, once, at small shapes. While some operator has no kernel at all, a case may lack its
+/// arm; none may be wrong.
+#[test]
+fn benches_agree() {
+    let Some(gpu) = gpu() else { return };
+    let unfinished = !device::coverage().1.is_empty();
+    for case in benches::gpu::cases(true) {
+        let name = case.name.clone();
+        if let Err(problem) = benches::gpu::measure(gpu, case, 0.0) {
+            let missing = unfinished && problem.contains("no cuda:0 implementation");
+            assert!(missing, "{name}: {problem}");
+            eprintln!("{name}: not there yet");
+        }
+    }
 }
 
 /// Several threads on one GPU: every one gets its own numbers.

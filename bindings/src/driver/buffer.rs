@@ -87,6 +87,24 @@ impl<T> Buffer<T> {
         self.slice.device_ptr(self.gpu.stream()).0
     }
 
+    /// A buffer over memory that someone else owns.
+    ///
+    /// # Safety
+    /// `address` must hold `len` elements of this GPU's memory for as long as the buffer is used, and the
+    /// buffer must end by [`Buffer::forget`], not by being dropped.
+    #[cfg(feature = "cust")]
+    pub(crate) unsafe fn of_foreign(gpu: &Gpu, address: u64, len: usize) -> Self {
+        // SAFETY: as the caller promises.
+        let slice = unsafe { gpu.stream().upgrade_device_ptr(address, len) };
+        Buffer { gpu: gpu.clone(), slice, len }
+    }
+
+    /// Ends it without freeing its memory.
+    #[cfg(feature = "cust")]
+    pub(crate) fn forget(self) {
+        let _ = self.slice.leak();
+    }
+
     pub(super) fn slice(&self) -> &CudaSlice<T> {
         &self.slice
     }

@@ -92,11 +92,11 @@ impl Gpu {
         self.inner.context.mem_get_info().map_err(driver(format!("asking {self} for its memory")))
     }
 
-    pub(super) fn stream(&self) -> &Arc<CudaStream> {
+    pub(crate) fn stream(&self) -> &Arc<CudaStream> {
         &self.inner.stream
     }
 
-    pub(super) fn context(&self) -> &Arc<CudaContext> {
+    pub(crate) fn context(&self) -> &Arc<CudaContext> {
         &self.inner.context
     }
 

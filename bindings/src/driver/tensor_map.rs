@@ -3,7 +3,7 @@
 use super::Buffer;
 use super::launch::Argument;
 use crate::error::{Error, Result, driver, expect_len};
-use cudarc::driver::{DevicePtr, DeviceRepr, LaunchArgs, PushKernelArg, sys};
+use cudarc::driver::{DeviceRepr, LaunchArgs, PushKernelArg, sys};
 use half::bf16;
 use std::marker::PhantomData;
 
@@ -47,8 +47,6 @@ impl<'a> TensorMap<'a> {
         if high == 0 || high > 256 {
             return bound("rows of a box", high, "1 to 256");
         }
-        let gpu = x.gpu();
-        let (address, _ordered) = x.slice().device_ptr(gpu.stream());
         let mut map = sys::CUtensorMap { opaque: [0; 16] };
         // SAFETY: the arrays hold as many numbers as two dimensions have, the one stride leads from row
         // to row, and `map` is aligned as its type says.
@@ -57,7 +55,7 @@ impl<'a> TensorMap<'a> {
                 &mut map,
                 sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
                 2,
-                address as *mut _,
+                x.address() as *mut _,
                 [u64::from(columns), u64::from(rows)].as_ptr(),
                 [2 * u64::from(columns)].as_ptr(),
                 [wide, high].as_ptr(),

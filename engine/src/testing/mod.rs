@@ -1,7 +1,8 @@
 //! What parity tests, gradient checks and benches share: seeded inputs, the noise rule, poison and
-//! the finite-difference check. Behind the feature `testing`; nothing else uses it.
+//! the finite-difference check, and the GPU's clock. Behind the feature `testing`; nothing else uses it.
 
 use crate::cpu::random::Stream;
+pub use bindings::{Event, Gpu};
 use std::fmt::Debug;
 
 /// Standard normal values × `scale`, the same for the same seed everywhere.

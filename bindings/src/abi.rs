@@ -215,6 +215,25 @@ pub const CODEBOOK_PIECE: CodebookTiles = 4096;
 pub type CodebookTiles = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct ConvertParams {
+    pub at: u64,
+    pub len: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ConvertParams"][::core::mem::size_of::<ConvertParams>() - 16usize];
+    ["Alignment of ConvertParams"][::core::mem::align_of::<ConvertParams>() - 8usize];
+    [
+        "Offset of field: ConvertParams::at",
+    ][::core::mem::offset_of!(ConvertParams, at) - 0usize];
+    [
+        "Offset of field: ConvertParams::len",
+    ][::core::mem::offset_of!(ConvertParams, len) - 8usize];
+};
+pub const CONVERT_THREADS: ConvertTiles = 256;
+pub type ConvertTiles = ::core::ffi::c_uint;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct LinearParams {
     pub m: u32,
     pub n: u32,
@@ -265,15 +284,39 @@ pub const LINEAR_GROUP_ROWS: LinearTiles = 128;
 pub type LinearTiles = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct ReduceParams {
+    pub len: u32,
+    pub factor: f32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ReduceParams"][::core::mem::size_of::<ReduceParams>() - 8usize];
+    ["Alignment of ReduceParams"][::core::mem::align_of::<ReduceParams>() - 4usize];
+    [
+        "Offset of field: ReduceParams::len",
+    ][::core::mem::offset_of!(ReduceParams, len) - 0usize];
+    [
+        "Offset of field: ReduceParams::factor",
+    ][::core::mem::offset_of!(ReduceParams, factor) - 4usize];
+};
+pub const REDUCE_THREADS: ReduceTiles = 256;
+pub const REDUCE_PIECE: ReduceTiles = 16384;
+pub const REDUCE_FOLD: ReduceTiles = 512;
+pub const REDUCE_ENTRY: ReduceTiles = 2;
+pub type ReduceTiles = ::core::ffi::c_uint;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct RmsnormParams {
     pub rows: u32,
     pub width: u32,
     pub eps: f32,
     pub add: u32,
+    pub lanes: u32,
+    pub tile: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of RmsnormParams"][::core::mem::size_of::<RmsnormParams>() - 16usize];
+    ["Size of RmsnormParams"][::core::mem::size_of::<RmsnormParams>() - 24usize];
     ["Alignment of RmsnormParams"][::core::mem::align_of::<RmsnormParams>() - 4usize];
     [
         "Offset of field: RmsnormParams::rows",
@@ -287,12 +330,65 @@ const _: () = {
     [
         "Offset of field: RmsnormParams::add",
     ][::core::mem::offset_of!(RmsnormParams, add) - 12usize];
+    [
+        "Offset of field: RmsnormParams::lanes",
+    ][::core::mem::offset_of!(RmsnormParams, lanes) - 16usize];
+    [
+        "Offset of field: RmsnormParams::tile",
+    ][::core::mem::offset_of!(RmsnormParams, tile) - 20usize];
 };
-pub const RMSNORM_WARPS: RmsnormTiles = 4;
-pub const RMSNORM_TILE: RmsnormTiles = 64;
-pub const RMSNORM_COLUMNS: RmsnormTiles = 128;
-pub const RMSNORM_FOLD: RmsnormTiles = 8;
+pub const RMSNORM_THREADS: RmsnormTiles = 256;
+pub const RMSNORM_TILE: RmsnormTiles = 256;
+pub const RMSNORM_FOLD: RmsnormTiles = 16;
 pub type RmsnormTiles = ::core::ffi::c_uint;
+pub const ROPE_THREADS: RopeTiles = 128;
+pub const ROPE_TOKENS: RopeTiles = 4;
+pub const ROPE_PAIRS: RopeTiles = 64;
+pub type RopeTiles = ::core::ffi::c_uint;
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct RopeParams {
+    pub frequency: [f64; 64usize],
+    pub tokens: u32,
+    pub heads: u32,
+    pub pairs: u32,
+    pub sign: f32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of RopeParams"][::core::mem::size_of::<RopeParams>() - 528usize];
+    ["Alignment of RopeParams"][::core::mem::align_of::<RopeParams>() - 8usize];
+    [
+        "Offset of field: RopeParams::frequency",
+    ][::core::mem::offset_of!(RopeParams, frequency) - 0usize];
+    [
+        "Offset of field: RopeParams::tokens",
+    ][::core::mem::offset_of!(RopeParams, tokens) - 512usize];
+    [
+        "Offset of field: RopeParams::heads",
+    ][::core::mem::offset_of!(RopeParams, heads) - 516usize];
+    [
+        "Offset of field: RopeParams::pairs",
+    ][::core::mem::offset_of!(RopeParams, pairs) - 520usize];
+    [
+        "Offset of field: RopeParams::sign",
+    ][::core::mem::offset_of!(RopeParams, sign) - 524usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct SwigluParams {
+    pub len: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of SwigluParams"][::core::mem::size_of::<SwigluParams>() - 4usize];
+    ["Alignment of SwigluParams"][::core::mem::align_of::<SwigluParams>() - 4usize];
+    [
+        "Offset of field: SwigluParams::len",
+    ][::core::mem::offset_of!(SwigluParams, len) - 0usize];
+};
+pub const SWIGLU_THREADS: SwigluTiles = 256;
+pub type SwigluTiles = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct TrieSoftmaxParams {

@@ -9,21 +9,22 @@ use std::str::FromStr;
 
 /// Every operator, and whether all of its passes have a CUDA arm. A test runs the ones that claim it,
 /// and sees the others refuse.
-pub const OPERATORS: [(&str, bool); 15] = [
+pub const OPERATORS: [(&str, bool); 16] = [
     ("adamw", false),
     ("attention", true),
     ("attention_decode", true),
     ("codebook", true),
+    ("convert", true),
     ("cross_entropy", false),
     ("dropout", false),
     ("embedding", false),
     ("layernorm", false),
     ("linear", true),
-    ("reduce", false),
+    ("reduce", true),
     ("relu", false),
     ("rmsnorm", true),
-    ("rope", false),
-    ("swiglu", false),
+    ("rope", true),
+    ("swiglu", true),
     ("trie_softmax", true),
 ];
 

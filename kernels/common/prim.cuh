@@ -36,6 +36,22 @@ PRIM float exp2_approx(float x) {
 #endif
 }
 
+// 16 bytes of global memory in one access; the address divides by 16.
+PRIM uint4 load_16(const void* p) {
+#ifdef SIMT_CPU
+  return simt::load_16(p);
+#else
+  return *static_cast<const uint4*>(p);
+#endif
+}
+PRIM void store_16(void* p, uint4 v) {
+#ifdef SIMT_CPU
+  simt::store_16(p, v);
+#else
+  *static_cast<uint4*>(p) = v;
+#endif
+}
+
 // 32-bit address in the shared window.
 PRIM uint32_t smem_u32(const void* p) {
 #ifdef SIMT_CPU

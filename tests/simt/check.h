@@ -94,6 +94,23 @@ inline void require_near_bf16(const std::vector<float>& y, const std::vector<dou
   }
 }
 
+// The same for kernels that are written for f32 and for bf16: values of T from f32 and back, inputs that T
+// holds exactly, and the rule for a result of that type.
+template <class T> std::vector<T> typed(const std::vector<float>& v) {
+  if constexpr (std::is_same_v<T, float>) return v;
+  else return to_bf16(v);
+}
+inline std::vector<float> untyped(const std::vector<float>& v) { return v; }
+inline std::vector<float> untyped(const std::vector<__nv_bfloat16>& v) { return from_bf16(v); }
+template <class T> std::vector<float> exact(const std::vector<float>& v) { return untyped(typed<T>(v)); }
+template <class T> const char* type_name() { return std::is_same_v<T, float> ? "f32" : "bf16"; }
+template <class T>
+void require_near_as(const std::vector<float>& y, const std::vector<double>& truth,
+                     const std::vector<float>& plain, const std::string& what) {
+  if constexpr (std::is_same_v<T, float>) require_near(y, truth, plain, what);
+  else require_near_bf16(y, truth, plain, 0, what);
+}
+
 // Runs `f` under several orders of blocks, warps and lanes and both asynchronous policies; every run
 // must return what the first did, bit for bit. A set SIMT_ORDER narrows it to that one.
 template <class F> auto under_all_schedules(const std::string& what, F f) {
@@ -123,6 +140,7 @@ inline std::vector<uint32_t> bits(const std::vector<float>& v) {
   if (!v.empty()) memcpy(b.data(), v.data(), 4 * v.size());
   return b;
 }
+inline std::vector<uint32_t> bits(const std::vector<__nv_bfloat16>& v) { return bits(from_bf16(v)); }
 inline std::vector<float> floats(const std::vector<uint32_t>& b) {
   std::vector<float> v(b.size());
   if (!v.empty()) memcpy(v.data(), b.data(), 4 * v.size());

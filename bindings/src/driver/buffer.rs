@@ -18,6 +18,22 @@ impl Element for u16 {}
 /// Device addresses in a table that a kernel reads.
 impl Element for u64 {}
 
+/// An element that kernels compute with: there is one for each of the two types.
+pub trait Float: Element {
+    /// The first for f32, the second for bf16.
+    fn pick<N>(f32: N, bf16: N) -> N;
+}
+impl Float for f32 {
+    fn pick<N>(f32: N, _: N) -> N {
+        f32
+    }
+}
+impl Float for bf16 {
+    fn pick<N>(_: N, bf16: N) -> N {
+        bf16
+    }
+}
+
 /// Elements in the memory of one GPU; freed, in the order of its stream, when dropped.
 pub struct Buffer<T> {
     gpu: Gpu,

@@ -11,7 +11,7 @@ mod stream;
 #[cfg(feature = "conformance")]
 mod tensor_map;
 
-pub use buffer::{Buffer, Element};
+pub use buffer::{Buffer, Element, Float};
 pub use context::Gpu;
 pub(crate) use context::{count_gpus, verdict};
 pub use event::Event;

@@ -5,6 +5,14 @@
 pub mod attention;
 pub mod attention_decode;
 pub mod codebook;
+pub mod convert;
 pub mod linear;
+pub mod reduce;
 pub mod rmsnorm;
+pub mod rope;
+pub mod swiglu;
+mod table;
 pub mod trie_softmax;
+
+/// Neighbouring elements that a thread takes in the memory-bound families (`kernels/common/vector.cuh`).
+const VEC: u32 = 8;

@@ -2,12 +2,13 @@
 //! contiguous, no views: an operator's `Spec` says how it reads the elements, and checks lengths.
 //! Elsewhere: arithmetic (`ops`), files (`checkpoint`), device memory itself (`bindings::driver`).
 
+mod convert;
 mod packed;
 
 use crate::cpu::gemm::{Panels, QuantizedPanels};
 use crate::error::{Error, Result, expect_len};
 use crate::profile;
-use bindings::{Buffer, Gpu};
+use bindings::{Buffer, Gpu, launch};
 use half::bf16;
 use std::fmt;
 
@@ -372,19 +373,19 @@ impl Tensor {
         Ok(())
     }
 
-    /// Takes over the elements of `src`, which has as many.
+    /// Takes over the elements of `src`, which has as many; f32 and bf16 on one GPU become each other.
     ///
     /// # Errors
-    /// Another length, element type or device.
+    /// Another length or device, or element types beside those (on the CPU: `ops::convert`).
     pub fn copy_from(&mut self, src: &Tensor) -> Result<()> {
         expect_len("copy", "source", src.len(), self.len())?;
         self.copy_at(0, src)
     }
 
-    /// Takes over the elements of `src` from element `at` on.
+    /// Takes over the elements of `src` from element `at` on, as [`Tensor::copy_from`] does.
     ///
     /// # Errors
-    /// A range beyond the end; another element type or device.
+    /// A range beyond the end; another device, element types as there.
     pub fn copy_at(&mut self, at: usize, src: &Tensor) -> Result<()> {
         let _span = profile::span("copy");
         let (have, n) = (self.len(), src.len());
@@ -398,6 +399,8 @@ impl Tensor {
             (Storage::CudaF32(y), Storage::CudaF32(x)) => x.gpu().copy(x, y, at)?,
             (Storage::CudaBf16(y), Storage::CudaBf16(x)) => x.gpu().copy(x, y, at)?,
             (Storage::CudaU32(y), Storage::CudaU32(x)) => x.gpu().copy(x, y, at)?,
+            (Storage::CudaF32(y), Storage::CudaBf16(x)) => launch::convert::copy(x, y, at)?,
+            (Storage::CudaBf16(y), Storage::CudaF32(x)) => launch::convert::copy(x, y, at)?,
             _ => return Err(no_arm("copy", &[self, src])),
         }
         Ok(())
@@ -454,32 +457,6 @@ impl Tensor {
             Storage::Int8(p) => p.dequantize(),
             _ => return self.to(Device::Cpu)?.to_f32_vec(),
         })
-    }
-
-    /// The same tensor in another element type. To bf16 it rounds to nearest even.
-    pub fn to_dtype(&self, dtype: DType) -> Result<Tensor> {
-        let storage = match (&self.storage, dtype) {
-            (Storage::F32(v), DType::Bf16) => {
-                Storage::Bf16(v.iter().map(|&x| bf16::from_f32(x)).collect())
-            }
-            (Storage::Bf16(v), DType::F32) => Storage::F32(v.iter().map(|x| x.to_f32()).collect()),
-            (Storage::Panels(p), DType::F32) => Storage::F32(p.unpack()),
-            (Storage::Panels(p), DType::Bf16) => {
-                Storage::Bf16(p.unpack().into_iter().map(bf16::from_f32).collect())
-            }
-            (Storage::Int8(_), to) => {
-                let problem =
-                    format!("int8 weights do not convert back to {to}; open the folder anew");
-                return Err(Error::invalid("tensor", problem));
-            }
-            (_, to) if to == self.dtype() => return self.to(self.device()),
-            (_, to) => {
-                let problem =
-                    format!("{} on {} does not convert to {to}", self.dtype(), self.device());
-                return Err(Error::invalid("tensor", problem));
-            }
-        };
-        Ok(Tensor { shape: self.shape.clone(), storage })
     }
 
     fn wrong(&self, want: &str) -> Error {

@@ -3,14 +3,19 @@
 
 mod cpu;
 pub mod reference;
+mod squares;
+
+pub use squares::Squares;
 
 use super::Work;
 use crate::error::{Result, expect_len};
 use crate::profile;
 use crate::tensor::{Data, DataMut, Tensor, no_arm};
+use bindings::launch;
 
 /// Σ x² in f64: each square is exact, and their order follows from the length alone, the same on
-/// every processor.
+/// every processor. Of a tensor on a GPU it waits for the answer; [`Squares`] leaves it there, and sums
+/// over many.
 ///
 /// # Errors
 /// If x is not f32.
@@ -18,14 +23,19 @@ pub fn sum_squares(x: &Tensor) -> Result<f64> {
     let _span = profile::span("sum_squares");
     match x.data() {
         Data::F32(x) => Ok(cpu::sum_squares(x)),
+        Data::CudaF32(b) => {
+            let mut squares = launch::reduce::Squares::new(b.gpu())?;
+            squares.run(&[b])?;
+            Ok(squares.read()?)
+        }
         _ => Err(no_arm("sum_squares", &[x])),
     }
 }
 
-/// y += x, element by element.
+/// y += x, element by element. Both f32; on a GPU x may be bf16.
 ///
 /// # Errors
-/// Lengths that differ, mixed devices, types other than f32.
+/// Lengths that differ, mixed devices, other types.
 pub fn add(x: &Tensor, y: &mut Tensor) -> Result<()> {
     let _span = profile::span("add");
     expect_len("add", "x", x.len(), y.len())?;
@@ -34,6 +44,8 @@ pub fn add(x: &Tensor, y: &mut Tensor) -> Result<()> {
             cpu::add(x, y);
             Ok(())
         }
+        (Data::CudaF32(x), DataMut::CudaF32(y)) => Ok(launch::reduce::add(x, y)?),
+        (Data::CudaBf16(x), DataMut::CudaF32(y)) => Ok(launch::reduce::add(x, y)?),
         _ => Err(no_arm("add", &[x, y])),
     }
 }
@@ -49,6 +61,7 @@ pub fn scale(x: &mut Tensor, a: f32) -> Result<()> {
             cpu::scale(x, a);
             Ok(())
         }
+        DataMut::CudaF32(x) => Ok(launch::reduce::scale(x, a)?),
         _ => Err(no_arm("scale", &[x])),
     }
 }

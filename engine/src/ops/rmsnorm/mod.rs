@@ -13,7 +13,7 @@ use super::Work;
 use crate::error::{Error, Result, expect_len};
 use crate::profile;
 use crate::tensor::{Data, DataMut, Tensor, no_arm};
-use bindings::{abi::RmsnormParams, launch};
+use bindings::launch;
 
 const OP: &str = "rmsnorm";
 
@@ -45,13 +45,10 @@ impl Spec {
         self.rows.saturating_mul(self.width)
     }
 
-    fn params(&self, add: bool) -> Result<RmsnormParams> {
-        Ok(RmsnormParams {
-            rows: bindings::count(OP, "rows", self.rows)?,
-            width: bindings::count(OP, "width", self.width)?,
-            eps: self.eps,
-            add: add.into(),
-        })
+    /// R and C as the kernels count them.
+    fn counts(&self) -> Result<(u32, u32)> {
+        let count = bindings::count;
+        Ok((count(OP, "rows", self.rows)?, count(OP, "width", self.width)?))
     }
 
     /// Forward: reads x and w, writes y and rstd.
@@ -68,10 +65,10 @@ impl Spec {
 }
 
 /// y ← rmsnorm(x)·w, row by row. x, y `[rows, width]` · w `[width]` · rstd `[rows]` is kept for
-/// [`backward`].
+/// [`backward`]. x and y f32; on a GPU also f32 → bf16 and bf16 → bf16.
 ///
 /// # Errors
-/// Lengths that contradict the spec, mixed devices, element types other than f32.
+/// Lengths that contradict the spec, mixed devices, other element types.
 pub fn forward(
     spec: &Spec,
     x: &Tensor,
@@ -85,20 +82,32 @@ pub fn forward(
     expect_len(OP, "w", w.len(), spec.width)?;
     expect_len(OP, "y", y.len(), spec.len())?;
     expect_len(OP, "rstd", rstd.len(), spec.rows)?;
+    if let (Data::F32(x), Data::F32(w), DataMut::F32(y), DataMut::F32(rstd)) =
+        (x.data(), w.data(), y.data_mut(), rstd.data_mut())
+    {
+        cpu::forward(spec, x, w, y, rstd);
+        return Ok(());
+    }
+    let (rows, width) = spec.counts()?;
+    let sizes = (rows, width, spec.eps);
+    use launch::rmsnorm::forward;
     match (x.data(), w.data(), y.data_mut(), rstd.data_mut()) {
-        (Data::F32(x), Data::F32(w), DataMut::F32(y), DataMut::F32(rstd)) => {
-            cpu::forward(spec, x, w, y, rstd);
-            Ok(())
-        }
         (Data::CudaF32(x), Data::CudaF32(w), DataMut::CudaF32(y), DataMut::CudaF32(rstd)) => {
-            Ok(launch::rmsnorm::forward(spec.params(false)?, x, w, y, rstd)?)
+            Ok(forward(sizes, x, w, y, rstd)?)
+        }
+        (Data::CudaF32(x), Data::CudaF32(w), DataMut::CudaBf16(y), DataMut::CudaF32(rstd)) => {
+            Ok(forward(sizes, x, w, y, rstd)?)
+        }
+        (Data::CudaBf16(x), Data::CudaF32(w), DataMut::CudaBf16(y), DataMut::CudaF32(rstd)) => {
+            Ok(forward(sizes, x, w, y, rstd)?)
         }
         _ => Err(no_arm(OP, &[x, w, y, rstd])),
     }
 }
 
 /// dx ← (or += where `add`) the gradient of x; dw += the gradient of w. x, dy, dx `[rows, width]` ·
-/// w, dw `[width]` · rstd `[rows]` as [`forward`] left it.
+/// w, dw `[width]` · rstd `[rows]` as [`forward`] left it. All f32; on a GPU also (x f32, dy bf16, dx f32)
+/// and (x, dy, dx bf16), with w, dw and rstd in f32.
 ///
 /// # Errors
 /// As [`forward`].
@@ -120,26 +129,49 @@ pub fn backward(
     expect_len(OP, "dy", dy.len(), spec.len())?;
     expect_len(OP, "dx", dx.len(), spec.len())?;
     expect_len(OP, "dw", dw.len(), spec.width)?;
-    match (x.data(), w.data(), rstd.data(), dy.data(), dx.data_mut(), dw.data_mut()) {
-        (
-            Data::F32(x),
-            Data::F32(w),
-            Data::F32(rstd),
-            Data::F32(dy),
-            DataMut::F32(dx),
-            DataMut::F32(dw),
-        ) => {
-            cpu::backward(spec, x, w, rstd, dy, dx, dw, add);
-            Ok(())
-        }
-        (
-            Data::CudaF32(x),
-            Data::CudaF32(w),
-            Data::CudaF32(rstd),
-            Data::CudaF32(dy),
-            DataMut::CudaF32(dx),
-            DataMut::CudaF32(dw),
-        ) => Ok(launch::rmsnorm::backward(spec.params(add)?, x, w, rstd, dy, dx, dw)?),
-        _ => Err(no_arm(OP, &[x, w, rstd, dy, dx, dw])),
+    if let (
+        Data::F32(x),
+        Data::F32(w),
+        Data::F32(rstd),
+        Data::F32(dy),
+        DataMut::F32(dx),
+        DataMut::F32(dw),
+    ) = (x.data(), w.data(), rstd.data(), dy.data(), dx.data_mut(), dw.data_mut())
+    {
+        cpu::backward(spec, x, w, rstd, dy, dx, dw, add);
+        return Ok(());
     }
+    backward_cuda(spec, x, w, rstd, dy, dx, dw, add)
+}
+
+fn backward_cuda(
+    spec: &Spec,
+    x: &Tensor,
+    w: &Tensor,
+    rstd: &Tensor,
+    dy: &Tensor,
+    dx: &mut Tensor,
+    dw: &mut Tensor,
+    add: bool,
+) -> Result<()> {
+    use launch::rmsnorm::backward;
+    let (rows, width) = spec.counts()?;
+    let sizes = (rows, width, add);
+    if let (Data::CudaF32(w), Data::CudaF32(rstd), DataMut::CudaF32(dw)) =
+        (w.data(), rstd.data(), dw.data_mut())
+    {
+        match (x.data(), dy.data(), dx.data_mut()) {
+            (Data::CudaF32(x), Data::CudaF32(dy), DataMut::CudaF32(dx)) => {
+                return Ok(backward(sizes, x, w, rstd, dy, dx, dw)?);
+            }
+            (Data::CudaF32(x), Data::CudaBf16(dy), DataMut::CudaF32(dx)) => {
+                return Ok(backward(sizes, x, w, rstd, dy, dx, dw)?);
+            }
+            (Data::CudaBf16(x), Data::CudaBf16(dy), DataMut::CudaBf16(dx)) => {
+                return Ok(backward(sizes, x, w, rstd, dy, dx, dw)?);
+            }
+            _ => {}
+        }
+    }
+    Err(no_arm(OP, &[x, w, rstd, dy, dx, dw]))
 }

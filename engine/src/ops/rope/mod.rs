@@ -14,6 +14,7 @@ use super::Work;
 use crate::error::{Error, Result, expect_len};
 use crate::profile;
 use crate::tensor::{self, Data, DataMut, Tensor};
+use bindings::launch;
 
 const OP: &str = "rope";
 
@@ -30,7 +31,7 @@ pub struct Spec {
     pub theta: f64,
 }
 
-/// x ← x rotated by its positions.
+/// x ← x rotated by its positions. x `[T, H·D]` f32, on a GPU also bf16 · positions `[T]` u32.
 ///
 /// # Errors
 /// If a length contradicts the spec, the head's width is odd, theta is not a positive number, or no
@@ -55,11 +56,25 @@ fn rotate(spec: &Spec, positions: &Tensor, x: &mut Tensor, back: bool) -> Result
             cpu::rotate(spec, positions, x, back);
             Ok(())
         }
+        (Data::CudaU32(positions), DataMut::CudaF32(x)) => {
+            let heads = bindings::count(OP, "heads", spec.heads)?;
+            Ok(launch::rope::rotate(&spec.frequencies(), heads, positions, x, back)?)
+        }
+        (Data::CudaU32(positions), DataMut::CudaBf16(x)) => {
+            let heads = bindings::count(OP, "heads", spec.heads)?;
+            Ok(launch::rope::rotate(&spec.frequencies(), heads, positions, x, back)?)
+        }
         _ => Err(tensor::no_arm(OP, &[positions, x])),
     }
 }
 
 impl Spec {
+    /// theta^(−2i/D): the angle of pair i at position 1.
+    fn frequencies(&self) -> Vec<f64> {
+        let d = self.head_dim as f64;
+        (0..self.head_dim / 2).map(|i| self.theta.powf(-2.0 * i as f64 / d)).collect()
+    }
+
     fn check(&self, positions: &Tensor, x: &Tensor) -> Result<()> {
         if self.head_dim % 2 == 1 {
             let problem = format!("{} is odd; halves of a head are rotated", self.head_dim);

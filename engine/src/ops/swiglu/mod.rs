@@ -14,6 +14,7 @@ use super::Work;
 use crate::error::{Result, expect_len};
 use crate::profile;
 use crate::tensor::{Data, DataMut, Tensor, no_arm};
+use bindings::launch;
 
 const OP: &str = "swiglu";
 
@@ -41,7 +42,8 @@ impl Spec {
 /// y ← silu(gate)·up. All `[len]`.
 ///
 /// # Errors
-/// Lengths that contradict the spec, mixed devices, element types other than f32.
+/// Lengths that contradict the spec, mixed devices, element types other than f32 (on a GPU: than f32
+/// alone or bf16 alone).
 pub fn forward(spec: &Spec, gate: &Tensor, up: &Tensor, y: &mut Tensor) -> Result<()> {
     let _span = profile::span("swiglu forward");
     expect_len(OP, "gate", gate.len(), spec.len)?;
@@ -51,6 +53,12 @@ pub fn forward(spec: &Spec, gate: &Tensor, up: &Tensor, y: &mut Tensor) -> Resul
         (Data::F32(gate), Data::F32(up), DataMut::F32(y)) => {
             cpu::forward(gate, up, y);
             Ok(())
+        }
+        (Data::CudaF32(gate), Data::CudaF32(up), DataMut::CudaF32(y)) => {
+            Ok(launch::swiglu::forward(gate, up, y)?)
+        }
+        (Data::CudaBf16(gate), Data::CudaBf16(up), DataMut::CudaBf16(y)) => {
+            Ok(launch::swiglu::forward(gate, up, y)?)
         }
         _ => Err(no_arm(OP, &[gate, up, y])),
     }
@@ -79,6 +87,20 @@ pub fn backward(
             cpu::backward(gate, up, dy, dgate, dup);
             Ok(())
         }
+        (
+            Data::CudaF32(gate),
+            Data::CudaF32(up),
+            Data::CudaF32(dy),
+            DataMut::CudaF32(dgate),
+            DataMut::CudaF32(dup),
+        ) => Ok(launch::swiglu::backward(gate, up, dy, dgate, dup)?),
+        (
+            Data::CudaBf16(gate),
+            Data::CudaBf16(up),
+            Data::CudaBf16(dy),
+            DataMut::CudaBf16(dgate),
+            DataMut::CudaBf16(dup),
+        ) => Ok(launch::swiglu::backward(gate, up, dy, dgate, dup)?),
         _ => Err(no_arm(OP, &[gate, up, dy, dgate, dup])),
     }
 }

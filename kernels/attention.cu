@@ -45,14 +45,12 @@ PRIM void forward(bf16* __restrict__ o, float* __restrict__ lse, const bf16* __r
   const uint32_t steps = (t.keys + COLUMNS - 1) / COLUMNS;
   const auto load = [&](uint32_t step) {
     const uint32_t first = step * COLUMNS, to = step % 2 * COLUMNS * D;
-    const auto of = [&](const bf16* x) {
-      return [=](uint32_t r) { return first + r < t.keys ? x + at_key + (first + r) * kv_width : nullptr; };
-    };
-    load_rows<D, COLUMNS, THREADS>(sk + to, k, of(k));
-    load_rows<D, COLUMNS, THREADS>(sv + to, v, of(v));
+    const size_t from = at_key + first * kv_width;
+    load_rows<D, COLUMNS, THREADS>(sk + to, k + from, kv_width, t.keys - first);
+    load_rows<D, COLUMNS, THREADS>(sv + to, v + from, kv_width, t.keys - first);
   };
   if (steps > 0) {
-    load_rows<D, ROWS, THREADS>(sq, q, [&](uint32_t r) { return r < t.queries ? q + at_query + r * width : nullptr; });
+    load_rows<D, ROWS, THREADS>(sq, q + at_query, width, t.queries);
     load(0);
   }
   cp_async_commit();
@@ -140,15 +138,13 @@ template <int D, int AT_ONCE> struct Backward {
     warp_row = threadIdx.x / WARP * 16 * BLOCKS;
   }
 
-  // Row r of both row tiles, where there is one, from `first[i]` + r·stride.
   PRIM void load_both_rows(const bf16* x, const bf16* y, size_t stride, uint32_t count) {
-    load_rows<D, ROWS, THREADS>(rows[0], x, [=](uint32_t r) { return r < count ? x + r * stride : nullptr; });
-    load_rows<D, ROWS, THREADS>(rows[1], y, [=](uint32_t r) { return r < count ? y + r * stride : nullptr; });
+    load_rows<D, ROWS, THREADS>(rows[0], x, stride, count);
+    load_rows<D, ROWS, THREADS>(rows[1], y, stride, count);
   }
   PRIM void load_both_columns(uint32_t stage, const bf16* x, const bf16* y, size_t stride, uint32_t count) {
-    const uint32_t to = stage * COLUMNS * D;
-    load_rows<D, COLUMNS, THREADS>(columns[0] + to, x, [=](uint32_t r) { return r < count ? x + r * stride : nullptr; });
-    load_rows<D, COLUMNS, THREADS>(columns[1] + to, y, [=](uint32_t r) { return r < count ? y + r * stride : nullptr; });
+    load_rows<D, COLUMNS, THREADS>(columns[0] + stage * COLUMNS * D, x, stride, count);
+    load_rows<D, COLUMNS, THREADS>(columns[1] + stage * COLUMNS * D, y, stride, count);
   }
 
   // p ← weights and ds ← dS of the warp's rows and SLICE columns from `column` of a stage. `stat(b, h, j)`
@@ -158,18 +154,26 @@ template <int D, int AT_ONCE> struct Backward {
                     float c, bool whole, Stat stat, Seen seen) {
     scores<D, BLOCKS, SLICE>(p, rows[0], warp_row, columns[0], at);
     scores<D, BLOCKS, SLICE>(ds, rows[1], warp_row, columns[1], at);
+    if (!whole) {
+      each_element([&](int b, int j, int e, uint32_t column) {
+        if (!seen(b, e / 2, column)) p[b][j][e] = -INFINITY;
+      });
+    }
+    each_element([&](int b, int j, int e, uint32_t column) {
+      const float2 of = stat(b, e / 2, column);
+      p[b][j][e] = exp2_approx(fmaf(p[b][j][e], c, -of.x));
+      ds[b][j][e] = p[b][j][e] * (ds[b][j][e] - of.y);
+    });
+  }
+
+  // f(block of rows, of columns, element, column) for a thread's share of a slice.
+  template <class F> PRIM static void each_element(F f) {
 #pragma unroll
     for (int b = 0; b < BLOCKS; ++b) {
 #pragma unroll
       for (int j = 0; j < SLICE / 8; ++j) {
 #pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          const uint32_t column = 8 * j + lane_id() % 4 * 2 + e % 2;
-          const float2 of = stat(b, e / 2, column);
-          const bool keep = whole || seen(b, e / 2, column);
-          p[b][j][e] = keep ? exp2_approx(fmaf(p[b][j][e], c, -of.x)) : 0.0f;
-          ds[b][j][e] = p[b][j][e] * (ds[b][j][e] - of.y);
-        }
+        for (int e = 0; e < 4; ++e) f(b, j, e, 8 * j + lane_id() % 4 * 2 + e % 2);
       }
     }
   }

@@ -74,11 +74,9 @@ PRIM void decode(bf16* __restrict__ o, float* __restrict__ partial, float* __res
     const uint32_t to = i % 2 * COLUMNS * D, column = at.kv_head * D;
     if (i < own_tiles) {
       const uint32_t first = at.begin + (first_tile + i) * COLUMNS;
-      const auto of = [&](const bf16* x) {
-        return [=](uint32_t r) { return first + r < at.end ? x + (first + r) * kv_width + column : nullptr; };
-      };
-      load_rows<D, COLUMNS, THREADS>(sk + to, prompt_k, of(prompt_k));
-      load_rows<D, COLUMNS, THREADS>(sv + to, prompt_v, of(prompt_v));
+      const size_t from = first * kv_width + column;
+      load_rows<D, COLUMNS, THREADS>(sk + to, prompt_k + from, kv_width, at.end - first);
+      load_rows<D, COLUMNS, THREADS>(sv + to, prompt_v + from, kv_width, at.end - first);
       return;
     }
     const uint32_t first = (i - own_tiles) * COLUMNS, slab = p.requests * p.beams;
@@ -91,11 +89,11 @@ PRIM void decode(bf16* __restrict__ o, float* __restrict__ partial, float* __res
         return row < slab ? x + (size_t(step) * slab + row) * kv_width + column : nullptr;
       };
     };
-    load_rows<D, COLUMNS, THREADS>(sk + to, suffix_k, of(suffix_k));
-    load_rows<D, COLUMNS, THREADS>(sv + to, suffix_v, of(suffix_v));
+    gather_rows<D, COLUMNS, THREADS>(sk + to, suffix_k, of(suffix_k));
+    gather_rows<D, COLUMNS, THREADS>(sv + to, suffix_v, of(suffix_v));
   };
   if (all_tiles > 0) {
-    load_rows<D, ROWS, THREADS>(sq, q, [&](uint32_t r) { return r < at.rows ? q + at.row(p, r) * D : nullptr; });
+    gather_rows<D, ROWS, THREADS>(sq, q, [&](uint32_t r) { return r < at.rows ? q + at.row(p, r) * D : nullptr; });
     load(0);
   }
   cp_async_commit();

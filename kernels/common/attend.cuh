@@ -20,16 +20,33 @@ template <int D> PRIM uint32_t place(uint32_t row, uint32_t chunk) {
   return (row * CHUNKS + (chunk ^ (row * TURNS / 8 % TURNS))) * 8;
 }
 
-// Starts the copy of ROWS rows into a tile: row r from `source(r)`, zeros where that is null.
-template <int D, int ROWS, int THREADS, class Source>
-PRIM void load_rows(bf16* tile, const void* any, Source source) {
+// Starts the copy of ROWS rows into a tile. A thread keeps to one column of chunks and goes down in steps
+// of whole permutations, so that only its first place is worked out; `copy(to, row, chunk)` does the rest.
+template <int D, int ROWS, int THREADS, class Copy> PRIM void each_chunk(bf16* tile, Copy copy) {
+  constexpr uint32_t CHUNKS = D / 8, STEP = THREADS / CHUNKS;
+  static_assert(STEP % 8 == 0 && ROWS % STEP == 0, "places of a column repeat every 8 rows");
+  const uint32_t row = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
+  bf16* const to = tile + place<D>(row, chunk);
 #pragma unroll
-  for (uint32_t i = threadIdx.x; i < ROWS * D / 8; i += THREADS) {
-    const uint32_t row = i / (D / 8), chunk = i % (D / 8);
+  for (uint32_t i = 0; i < ROWS / STEP; ++i) copy(to + i * STEP * D, row + i * STEP, chunk);
+}
+
+// Rows that stand `stride` elements apart: row r from x + r·stride for r < count, zeros behind it.
+template <int D, int ROWS, int THREADS>
+PRIM void load_rows(bf16* tile, const bf16* x, size_t stride, uint32_t count) {
+  each_chunk<D, ROWS, THREADS>(tile, [&](bf16* to, uint32_t row, uint32_t chunk) {
+    // Of a row behind the last no byte is read, wherever its address points.
+    cp_async_16(to, x + row * stride + chunk * 8, row < count ? 16 : 0);
+  });
+}
+
+// Rows from anywhere: row r from `source(r)`, zeros where that is null. `any` is an address that exists.
+template <int D, int ROWS, int THREADS, class Source>
+PRIM void gather_rows(bf16* tile, const void* any, Source source) {
+  each_chunk<D, ROWS, THREADS>(tile, [&](bf16* to, uint32_t row, uint32_t chunk) {
     const bf16* from = source(row);
-    // A copy of no bytes still names an address: one that exists.
-    cp_async_16(tile + place<D>(row, chunk), from ? from + chunk * 8 : any, from ? 16 : 0);
-  }
+    cp_async_16(to, from ? from + chunk * 8 : any, from ? 16 : 0);
+  });
 }
 
 // Rows `row` to `row` + 15, columns 16·k to 16·k + 15 of a tile as a left operand.

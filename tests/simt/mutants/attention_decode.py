@@ -5,7 +5,7 @@ MUTANTS = [
     ("every beam sees all suffixes of the tile", "attention_decode.cu", r"prompt \? 0 : at.beam\(warp_row \+ r\) \* span; \};", "0; };"),
     ("a warp misses its last beam's suffix", "attention_decode.cu", r"if \(first >= above \|\|", "if (first + span >= above ||"),
     ("stale steps: path as dense as it is full", "attention_decode.cu", r"at.steps\) \* p.steps \+ step\]", "at.steps) * at.steps + step]"),
-    ("prompt not clamped at its end", "attention_decode.cu", r"first \+ r < at.end \? x", "first + r <= at.end ? x"),
+    ("prompt not clamped at its end", "attention_decode.cu", r"kv_width, at.end - first\)", "kv_width, at.end - first + 1)"),
     ("whole tiles taken for ragged ones", "attention_decode.cu", r"prompt && first \+ SLICE <= span", "prompt && first + SLICE <= span + SLICE"),
     ("slab of the first step for all", "attention_decode.cu", r"size_t\(step\) \* slab \+ row", "row"),
     ("heads of a group out of order", "attention_decode.cu", r"kv_head \* group \+ at % group", "kv_head + at % group * p.kv_heads"),

@@ -61,6 +61,7 @@ pub fn run(_flags: Flags, context: &Context) -> Result<Answer> {
         ),
         None => line("kernels", "none in this build: run scripts/setup and build again".into()),
     }
+    line("gemm", cuda.gemm.clone());
     if let Some(problem) = &cuda.problem {
         line("cuda", problem.to_string());
     }
@@ -76,7 +77,7 @@ pub fn run(_flags: Flags, context: &Context) -> Result<Answer> {
         "cores": cores, "threads": rayon::current_num_threads(), "simd": simd, "memory_bytes": memory,
         "memory_free_bytes": free, "driver": cuda.driver, "gpus": gpus,
         "kernels": {"families": families, "count": cuda.kernels, "nvcc": cuda.nvcc, "images": cuda.images},
-        "cuda_problem": cuda.problem.as_ref().map(ToString::to_string),
+        "gemm": cuda.gemm, "cuda_problem": cuda.problem.as_ref().map(ToString::to_string),
     });
     Ok(Answer { text, json })
 }

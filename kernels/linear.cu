@@ -10,7 +10,8 @@
 //            other half the same columns of up, side by side in each warp
 // Split      blockIdx.y takes `chunk` of k into partial[y]; linear_fold adds them in order
 // Roofline   compute: 2·M·N·K over the tensor cores' rate; for M ≤ 64 memory: 2·N·K bytes, b read once
-// Edges      rows and columns beyond the end are loaded as zeros and not stored · lengths that are no
+// Edges      rows and columns beyond the end are loaded as zeros and not stored, and so is what a stride
+//            leaves between rows, which must be finite · lengths that are no
 //            multiples of 8: the `any` kernels load element by element · K = 0: the product is 0
 // Order      k ascending in steps of 16 in every tile size, splits in order: runs repeat bit for bit, and a
 //            row's bits do not depend on the other rows as long as `chunk` is the same
@@ -87,8 +88,8 @@ PRIM void product(void* out, const void* from, const float* bias, const bf16* a,
   const TilePlace tile = tile_place(blockIdx.x, (p.m + T::BM - 1) / T::BM, (p.n + T::BN - 1) / T::BN);
   const uint32_t m0 = tile.m * T::BM, n0 = tile.n * T::BN, k0 = blockIdx.y * p.chunk;
   float acc[T::MS][T::NS][4] = {};
-  Operand<T, T::BM, A_MN, ALIGNED> at_a(a, p.m, p.k, A_MN ? p.m : p.k, m0, k0);
-  Operand<T, T::BN, B_MN, ALIGNED> at_b(b, p.n, p.k, B_MN ? p.n : p.k, n0, k0);
+  Operand<T, T::BM, A_MN, ALIGNED> at_a(a, p.m, p.k, p.a_stride, m0, k0);
+  Operand<T, T::BN, B_MN, ALIGNED> at_b(b, p.n, p.k, p.b_stride, n0, k0);
   mma_loop<T, A_MN, B_MN>(acc, ring, at_a, at_b, stages_of_split<T>(p, k0));
   const Sink sink{out, from, bias, p.flags};
   const size_t split = size_t(blockIdx.y) * p.m * p.n;  // partial sums: [S, M, N]
@@ -111,8 +112,7 @@ template <class T, bool ALIGNED> struct GatedOperand {
       const uint32_t row = threadIdx.x / CHUNKS + i * STEP;
       const uint32_t of = n0 + row / T::WN * HALF + row % HALF;
       const bf16* base = row % T::WN < HALF ? gate : up;
-      copy_chunk<ALIGNED>(tile.at(row, threadIdx.x % CHUNKS), base, base + size_t(of) * k + column,
-                          of < n && column < k, k - column);
+      copy_chunk<ALIGNED>(tile.at(row, threadIdx.x % CHUNKS), base + size_t(of) * k + column, of < n && column < k, k - column);
     }
     column += T::BK;
   }
@@ -125,7 +125,7 @@ PRIM void gated(void* out, const bf16* a, const bf16* gate, const bf16* up, cons
   const TilePlace tile = tile_place(blockIdx.x, (p.m + T::BM - 1) / T::BM, (p.n + COLUMNS - 1) / COLUMNS);
   const uint32_t m0 = tile.m * T::BM, n0 = tile.n * COLUMNS, k0 = blockIdx.y * p.chunk;
   float acc[T::MS][T::NS][4] = {};
-  Operand<T, T::BM, false, ALIGNED> at_a(a, p.m, p.k, p.k, m0, k0);
+  Operand<T, T::BM, false, ALIGNED> at_a(a, p.m, p.k, p.a_stride, m0, k0);
   GatedOperand<T, ALIGNED> at_b(gate, up, p.n, p.k, n0, k0);
   mma_loop<T, false, false>(acc, ring, at_a, at_b, stages_of_split<T>(p, k0));
 

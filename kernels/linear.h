@@ -9,6 +9,8 @@ typedef struct LinearParams {
   uint32_t m;      /* M: rows of the result */
   uint32_t n;      /* N: columns of the result */
   uint32_t k;      /* K: inner length */
+  uint32_t a_stride; /* elements from one row of a to the next; what lies between is finite */
+  uint32_t b_stride;
   uint32_t chunk;  /* elements of k a split takes: K, or a multiple of LINEAR_DEPTH */
   uint32_t splits; /* S */
   uint32_t flags;  /* LinearFlags */

@@ -234,17 +234,80 @@ pub const CONVERT_THREADS: ConvertTiles = 256;
 pub type ConvertTiles = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct CrossEntropyParams {
+    pub rows: u32,
+    pub width: u32,
+    pub vocab: u32,
+    pub span: u32,
+    pub parts: u32,
+    pub first: u32,
+    pub tokens: u32,
+    pub stride: u32,
+    pub smoothing: f32,
+    pub scale: f32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of CrossEntropyParams",
+    ][::core::mem::size_of::<CrossEntropyParams>() - 40usize];
+    [
+        "Alignment of CrossEntropyParams",
+    ][::core::mem::align_of::<CrossEntropyParams>() - 4usize];
+    [
+        "Offset of field: CrossEntropyParams::rows",
+    ][::core::mem::offset_of!(CrossEntropyParams, rows) - 0usize];
+    [
+        "Offset of field: CrossEntropyParams::width",
+    ][::core::mem::offset_of!(CrossEntropyParams, width) - 4usize];
+    [
+        "Offset of field: CrossEntropyParams::vocab",
+    ][::core::mem::offset_of!(CrossEntropyParams, vocab) - 8usize];
+    [
+        "Offset of field: CrossEntropyParams::span",
+    ][::core::mem::offset_of!(CrossEntropyParams, span) - 12usize];
+    [
+        "Offset of field: CrossEntropyParams::parts",
+    ][::core::mem::offset_of!(CrossEntropyParams, parts) - 16usize];
+    [
+        "Offset of field: CrossEntropyParams::first",
+    ][::core::mem::offset_of!(CrossEntropyParams, first) - 20usize];
+    [
+        "Offset of field: CrossEntropyParams::tokens",
+    ][::core::mem::offset_of!(CrossEntropyParams, tokens) - 24usize];
+    [
+        "Offset of field: CrossEntropyParams::stride",
+    ][::core::mem::offset_of!(CrossEntropyParams, stride) - 28usize];
+    [
+        "Offset of field: CrossEntropyParams::smoothing",
+    ][::core::mem::offset_of!(CrossEntropyParams, smoothing) - 32usize];
+    [
+        "Offset of field: CrossEntropyParams::scale",
+    ][::core::mem::offset_of!(CrossEntropyParams, scale) - 36usize];
+};
+pub const CROSS_ENTROPY_THREADS: CrossEntropyTiles = 128;
+pub const CROSS_ENTROPY_TILE: CrossEntropyTiles = 128;
+pub const CROSS_ENTROPY_TILE_BYTES: CrossEntropyTiles = 65536;
+pub const CROSS_ENTROPY_SMALL: CrossEntropyTiles = 64;
+pub const CROSS_ENTROPY_SMALL_BYTES: CrossEntropyTiles = 49152;
+pub const CROSS_ENTROPY_WARPS: CrossEntropyTiles = 4;
+pub const CROSS_ENTROPY_PARTS: CrossEntropyTiles = 256;
+pub type CrossEntropyTiles = ::core::ffi::c_uint;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct LinearParams {
     pub m: u32,
     pub n: u32,
     pub k: u32,
+    pub a_stride: u32,
+    pub b_stride: u32,
     pub chunk: u32,
     pub splits: u32,
     pub flags: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of LinearParams"][::core::mem::size_of::<LinearParams>() - 24usize];
+    ["Size of LinearParams"][::core::mem::size_of::<LinearParams>() - 32usize];
     ["Alignment of LinearParams"][::core::mem::align_of::<LinearParams>() - 4usize];
     [
         "Offset of field: LinearParams::m",
@@ -256,14 +319,20 @@ const _: () = {
         "Offset of field: LinearParams::k",
     ][::core::mem::offset_of!(LinearParams, k) - 8usize];
     [
+        "Offset of field: LinearParams::a_stride",
+    ][::core::mem::offset_of!(LinearParams, a_stride) - 12usize];
+    [
+        "Offset of field: LinearParams::b_stride",
+    ][::core::mem::offset_of!(LinearParams, b_stride) - 16usize];
+    [
         "Offset of field: LinearParams::chunk",
-    ][::core::mem::offset_of!(LinearParams, chunk) - 12usize];
+    ][::core::mem::offset_of!(LinearParams, chunk) - 20usize];
     [
         "Offset of field: LinearParams::splits",
-    ][::core::mem::offset_of!(LinearParams, splits) - 16usize];
+    ][::core::mem::offset_of!(LinearParams, splits) - 24usize];
     [
         "Offset of field: LinearParams::flags",
-    ][::core::mem::offset_of!(LinearParams, flags) - 20usize];
+    ][::core::mem::offset_of!(LinearParams, flags) - 28usize];
 };
 pub const LINEAR_OUT_F32: LinearFlags = 1;
 pub const LINEAR_ADD: LinearFlags = 2;

@@ -1,7 +1,7 @@
 //! What a user with a question about CUDA is told: driver, GPUs, embedded images, and whether the
 //! first GPU can serve.
 
-use crate::driver::{IMAGES, NVCC, count_gpus, verdict};
+use crate::driver::{IMAGES, NVCC, blas, count_gpus, verdict};
 use crate::error::Error;
 use cudarc::driver::{result, sys};
 
@@ -21,6 +21,8 @@ pub struct Doctor {
     pub nvcc: Option<&'static str>,
     /// What an image holds.
     pub images: &'static str,
+    /// What computes matrix products on a GPU: cuBLASLt for large ones, or our own kernels, and why.
+    pub gemm: String,
     /// Why cuda:0 cannot serve, if it cannot; its text says the mend.
     pub problem: Option<Error>,
 }
@@ -53,6 +55,7 @@ pub fn doctor() -> Doctor {
         kernels: IMAGES.iter().map(|image| image.kernels.len()).sum(),
         nvcc: NVCC,
         images: "sm_80, sm_90a, compute_80 PTX",
+        gemm: blas::gemm(),
         problem,
         gpus,
     }

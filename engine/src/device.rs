@@ -15,7 +15,7 @@ pub const OPERATORS: [(&str, bool); 16] = [
     ("attention_decode", true),
     ("codebook", true),
     ("convert", true),
-    ("cross_entropy", false),
+    ("cross_entropy", true),
     ("dropout", false),
     ("embedding", false),
     ("layernorm", false),

@@ -44,9 +44,9 @@ template <int ROWS, int COLUMNS> struct SharedTile {
 // Copies 8 elements, of which `left` lie inside the row; zeros outside, and everywhere if not `in`. ALIGNED:
 // base and row length are multiples of 16 bytes, and the copy is asynchronous; else element by element, at once.
 template <bool ALIGNED>
-PRIM void copy_chunk(bf16* to, const bf16* base, const bf16* from, bool in, uint32_t left) {
+PRIM void copy_chunk(bf16* to, const bf16* from, bool in, uint32_t left) {
   if (ALIGNED) {
-    cp_async_16(to, in ? from : base, in ? 16 : 0);
+    cp_async_16(to, from, in ? 16 : 0);  // of no bytes the address is not looked at
   } else {
 #pragma unroll
     for (uint32_t e = 0; e < 8; ++e) to[e] = in && e < left ? from[e] : __float2bfloat16_rn(0.0f);
@@ -57,15 +57,14 @@ PRIM void copy_chunk(bf16* to, const bf16* base, const bf16* from, bool in, uint
 template <int ROWS, int COLUMNS, int THREADS, bool ALIGNED> struct TileLoader {
   static constexpr int CHUNKS = COLUMNS / 8, STEP = THREADS / CHUNKS, PASSES = ROWS / STEP;
   static_assert(THREADS % CHUNKS == 0 && ROWS % STEP == 0, "every thread copies as many chunks");
-  const bf16* base;
   const bf16* from;  // this thread's chunk in the first row that it copies
   size_t stride;     // elements a row
   uint32_t row, column, rows, columns;
 
-  PRIM TileLoader(const bf16* base_, uint32_t rows_, uint32_t columns_, uint32_t stride_, uint32_t row0,
+  PRIM TileLoader(const bf16* base, uint32_t rows_, uint32_t columns_, uint32_t stride_, uint32_t row0,
                   uint32_t column0)
-      : base(base_), stride(stride_), row(row0 + threadIdx.x / CHUNKS),
-        column(column0 + threadIdx.x % CHUNKS * 8), rows(rows_), columns(columns_) {
+      : stride(stride_), row(row0 + threadIdx.x / CHUNKS), column(column0 + threadIdx.x % CHUNKS * 8),
+        rows(rows_), columns(columns_) {
     from = base + row * stride + column;
   }
   PRIM void copy(bf16* dst) const {
@@ -74,7 +73,7 @@ template <int ROWS, int COLUMNS, int THREADS, bool ALIGNED> struct TileLoader {
 #pragma unroll
     for (int i = 0; i < PASSES; ++i, src += STEP * stride) {
       bf16* to = tile.at(threadIdx.x / CHUNKS + i * STEP, threadIdx.x % CHUNKS);
-      copy_chunk<ALIGNED>(to, base, src, row + i * STEP < rows && column < columns, columns - column);
+      copy_chunk<ALIGNED>(to, src, row + i * STEP < rows && column < columns, columns - column);
     }
   }
   PRIM void next_columns() { from += COLUMNS, column += COLUMNS; }

@@ -149,3 +149,66 @@ fn rows_do_not_see_each_other() {
         assert_eq!(some(rows), many[..rows * n]);
     }
 }
+
+/// Products that cuBLASLt takes where it is there (the emulation brings one), else our own kernels: some
+/// rows of each against the reference.
+#[test]
+fn large_products_agree_with_the_reference() {
+    if gpu().is_none() {
+        return;
+    }
+    if !crate::real() && std::env::var_os("SIDRA_GEMM").is_none() {
+        let gemm = bindings::doctor().gemm;
+        assert!(gemm.starts_with("cuBLASLt 13.1"), "{gemm}");
+    }
+    let (m, k, n) = (520, 504, 520);
+    let spec = Spec { rows: m, inputs: k, outputs: n };
+    let (x, w) = (round_bf16(&normal(1, m * k, 1.0)), round_bf16(&normal(2, n * k, 0.1)));
+    let (dy, from) = (round_bf16(&normal(3, m * n, 1.0)), round_bf16(&normal(4, m * n, 1.0)));
+    let (xc, wc) = (bf16_on_cuda(&[m, k], &x), bf16_on_cuda(&[n, k], &w));
+    let dyc = bf16_on_cuda(&[m, n], &dy);
+    let part = |t: &Tensor, row: usize, width: usize| {
+        let all = Tensor::from_f32(&[t.len()], t.to_f32_vec().unwrap());
+        let row = all.f32().unwrap()[row * width..][..width].to_vec();
+        let rounded = Tensor::from_f32(&[width], row);
+        if t.dtype() == DType::Bf16 { rounded.to_dtype(DType::Bf16).unwrap() } else { rounded }
+    };
+    let mut results = Vec::new();
+    for mut y in [on_cuda(&[m * n], &poison(m * n)), bf16_on_cuda(&[m * n], &poison(m * n))] {
+        linear::forward(&spec, &xc, &wc, None, &mut y).unwrap();
+        results.push((y, false));
+    }
+    let mut y = on_cuda(&[m * n], &from);
+    linear::forward_add(&spec, &xc, &wc, &mut y).unwrap();
+    results.push((y, true));
+    let mut dx = bf16_on_cuda(&[m * k], &from[..m * k]);
+    linear::backward_input(&spec, &dyc, &wc, &mut dx, true).unwrap();
+    let dw0 = normal(5, n * k, 1.0);
+    let mut dw = on_cuda(&[n * k], &dw0);
+    linear::backward_weight(&spec, &dyc, &xc, &mut dw).unwrap();
+
+    for row in [0, 257, 519] {
+        let one = Spec { rows: 1, ..spec };
+        let (x1, dy1) = (&x[row * k..][..k], &dy[row * n..][..n]);
+        for (y, add) in &results {
+            let start = if *add { from[row * n..][..n].to_vec() } else { vec![0.0; n] };
+            let (mut plain, mut truth) = (start.clone(), wide(&start));
+            reference::forward_add(&one, x1, &w, &mut plain);
+            reference::forward_add(&one, &wide(x1), &wide(&w), &mut truth);
+            near(&part(y, row, n), &truth, &plain, &(spec, row, add, y.dtype()));
+        }
+        let start = &from[row * k..][..k];
+        let (mut plain, mut truth) = (start.to_vec(), wide(start));
+        reference::backward_input(&one, dy1, &w, &mut plain, true);
+        reference::backward_input(&one, &wide(dy1), &wide(&w), &mut truth, true);
+        near(&part(&dx, row, k), &truth, &plain, &(spec, row, "dx"));
+
+        let one = Spec { outputs: 1, ..spec };
+        let column: Vec<f32> = (0..m).map(|i| dy[i * n + row]).collect();
+        let start = &dw0[row * k..][..k];
+        let (mut plain, mut truth) = (start.to_vec(), wide(start));
+        reference::backward_weight(&one, &column, &x, &mut plain);
+        reference::backward_weight(&one, &wide(&column), &wide(&x), &mut truth);
+        near(&part(&dw, row, k), &truth, &plain, &(spec, row, "dw"));
+    }
+}

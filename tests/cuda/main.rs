@@ -23,6 +23,7 @@ mod benches;
 mod codebook;
 mod conformance;
 mod convert;
+mod cross_entropy;
 mod linear;
 mod reduce;
 mod rmsnorm;
@@ -50,11 +51,14 @@ fn build() -> Result<PathBuf, String> {
 }
 
 fn load() -> Result<(), String> {
-    let path = build()?;
-    // SAFETY: its initialisers only fill the table of kernels. It stays loaded for good, under the
-    // name that cudarc will ask the loader for.
-    let library = unsafe { libloading::Library::new(path) }.map_err(|e| e.to_string())?;
-    std::mem::forget(library);
+    let driver = build()?;
+    let blas = driver.with_file_name("libcublasLt.so");
+    for path in [Some(driver), blas.is_file().then_some(blas)].into_iter().flatten() {
+        // SAFETY: its initialisers only fill the table of kernels. It stays loaded for good, under the
+        // name that cudarc will ask the loader for.
+        let library = unsafe { libloading::Library::new(path) }.map_err(|e| e.to_string())?;
+        std::mem::forget(library);
+    }
     Ok(())
 }
 

@@ -14,9 +14,12 @@ constexpr Tile LARGE{128, 128, LINEAR_LARGE_BYTES}, TALL{128, 64, LINEAR_TALL_BY
 constexpr Tile SMALL{64, 64, LINEAR_SMALL_BYTES}, SKINNY{16, 64, LINEAR_SKINNY_BYTES};
 
 struct Shape {
-  unsigned m, n, k, chunk;
+  unsigned m, n, k, chunk, pad = 0;  // pad: elements between rows of a
   unsigned splits() const { return k ? (k + chunk - 1) / chunk : 1; }
 };
+LinearParams params(Layout l, const Shape& s, unsigned flags) {
+  return {s.m, s.n, s.k, (l == TN ? s.m : s.k) + s.pad, l == NT ? s.k : s.n, s.chunk, s.splits(), flags};
+}
 std::string name(const Shape& s, unsigned flags) {
   std::string text = "linear";
   for (unsigned v : {s.m, s.n, s.k, s.chunk, flags}) text += " " + std::to_string(v);
@@ -46,7 +49,7 @@ std::vector<R> reference(Layout l, const Shape& s, const std::vector<float>& a, 
 }
 
 // Bytes of the result under all schedules: f32 or bf16, by the flags.
-std::vector<uint32_t> launch(Kernel kernel, const Tile& t, const Shape& s, unsigned flags,
+std::vector<uint32_t> launch(Kernel kernel, Layout l, const Tile& t, const Shape& s, unsigned flags,
                              const Buf<bf16>& a, const Buf<bf16>& b, const std::vector<float>& bias,
                              const std::vector<float>& from, const std::string& what) {
   const Buf<float> bb(bias), from32(from);
@@ -63,7 +66,7 @@ std::vector<uint32_t> launch(Kernel kernel, const Tile& t, const Shape& s, unsig
       else std::copy_n(from16.get(), n, y16.get());
       add = out;
     }
-    LinearParams p{s.m, s.n, s.k, s.chunk, s.splits(), s.splits() > 1 ? unsigned(LINEAR_OUT_F32) : flags};
+    LinearParams p = params(l, s, s.splits() > 1 ? unsigned(LINEAR_OUT_F32) : flags);
     void* sum = s.splits() > 1 ? partial.get() : out;
     simt::launch(kernel, grid(t, s, t.n), dim3(LINEAR_THREADS), t.bytes, sum, add, bb.get(), a.get(), b.get(), p);
     if (s.splits() > 1) {
@@ -79,7 +82,13 @@ void run(Kernel kernel, Layout l, const Tile& t, Shape s, unsigned flags) {
   const auto bias = flags & LINEAR_BIAS ? normal(s.n, 3) : std::vector<float>();
   auto from = flags & LINEAR_ADD ? normal(size_t(s.m) * s.n, 4) : std::vector<float>();
   if (!(flags & LINEAR_FROM_F32)) from = round_bf16(from);
-  const auto got = launch(kernel, t, s, flags, Buf<bf16>(to_bf16(a)), Buf<bf16>(to_bf16(b)), bias, from,
+  const unsigned width = l == TN ? s.m : s.k, rows = l == TN ? s.k : s.m;
+  std::vector<float> padded;
+  for (unsigned r = 0; r < rows; ++r) {
+    padded.insert(padded.end(), a.begin() + size_t(r) * width, a.begin() + size_t(r + 1) * width);
+    padded.resize(padded.size() + s.pad);  // zeros
+  }
+  const auto got = launch(kernel, l, t, s, flags, Buf<bf16>(to_bf16(padded)), Buf<bf16>(to_bf16(b)), bias, from,
                           name(s, flags));
   const auto plain = reference<float>(l, s, a, b, bias, from);
   const auto truth = reference<double>(l, s, a, b, bias, from);
@@ -99,7 +108,7 @@ void run_gated(Gated kernel, const Tile& t, const Shape& s) {
     Buf<float> partial(2 * n * s.splits(), NAN);
     Buf<bf16> y(n, bf16{0x7fff});
     const bool split = s.splits() > 1;
-    LinearParams p{s.m, s.n, s.k, s.chunk, s.splits(), split ? unsigned(LINEAR_OUT_F32) : 0};
+    LinearParams p = params(NT, s, split ? unsigned(LINEAR_OUT_F32) : 0);
     void* sum = split ? static_cast<void*>(partial.get()) : y.get();
     simt::launch(kernel, grid(t, s, t.n / 2), dim3(LINEAR_THREADS), t.bytes, sum, ba.get(), bg.get(), bu.get(), p);
     p.flags = LINEAR_GATED;
@@ -126,8 +135,8 @@ void bias_gradient(unsigned m, unsigned n, unsigned chunk) {
     Buf<float> partial(size_t(groups) * n, NAN), db(db0);
     const dim3 blocks(groups, (n + LINEAR_THREADS - 1) / LINEAR_THREADS);
     simt::launch(linear_backward_bias_bf16, blocks, dim3(LINEAR_THREADS), 0, partial.get(), bdy.get(),
-                 LinearParams{m, n, 0, chunk, 1, 0});
-    const LinearParams p{1, n, 0, 0, groups, LINEAR_OUT_F32 | LINEAR_ADD | LINEAR_FROM_F32};
+                 LinearParams{m, n, 0, 0, 0, chunk, 1, 0});
+    const LinearParams p{1, n, 0, 0, 0, 0, groups, LINEAR_OUT_F32 | LINEAR_ADD | LINEAR_FROM_F32};
     simt::launch(linear_fold, dim3(blocks.y), dim3(LINEAR_THREADS), 0, static_cast<void*>(db.get()),
                  static_cast<const void*>(db.get()), static_cast<const float*>(nullptr), partial.get(), p);
     return bits(db.copy());
@@ -142,7 +151,7 @@ void bias_gradient(unsigned m, unsigned n, unsigned chunk) {
 void same_rows() {
   const unsigned m = 131, n = 72, k = 136;
   const Buf<bf16> a(to_bf16(normal(size_t(m) * k, 1))), b(to_bf16(normal(size_t(n) * k, 2)));
-  const auto all = launch(linear_nt_bf16_128x128, LARGE, {m, n, k, k}, LINEAR_OUT_F32, a, b, {}, {}, "all rows");
+  const auto all = launch(linear_nt_bf16_128x128, NT, LARGE, {m, n, k, k}, LINEAR_OUT_F32, a, b, {}, {}, "all rows");
   struct {
     Kernel kernel;
     Tile tile;
@@ -151,7 +160,7 @@ void same_rows() {
                 {linear_nt_bf16_16x64, SKINNY, 3}, {linear_nt_bf16_any, SMALL, 65}};
   for (const auto& [kernel, tile, rows] : others) {
     const Buf<bf16> part(std::vector<bf16>(a.get(), a.get() + size_t(rows) * k));
-    const auto some = launch(kernel, tile, {rows, n, k, k}, LINEAR_OUT_F32, part, b, {}, {}, "some rows");
+    const auto some = launch(kernel, NT, tile, {rows, n, k, k}, LINEAR_OUT_F32, part, b, {}, {}, "some rows");
     require(std::equal(some.begin(), some.end(), all.begin()), "a row's bits depend on its neighbours");
   }
 }
@@ -174,6 +183,8 @@ int main() {
   run(linear_nn_bf16_64x64, NN, SMALL, {66, 72, 200, 200}, 0);
   run(linear_nn_bf16_64x64, NN, SMALL, {20, 72, 200, 64}, add);
   run(linear_nn_bf16_any, NN, SMALL, {66, 67, 70, 70}, 0);
+  run(linear_nn_bf16_64x64, NN, SMALL, {9, 72, 131, 131, 5}, 0);
+  run(linear_tn_bf16_64x64, TN, SMALL, {67, 24, 90, 90, 5}, out32 | add | from32);
   run(linear_tn_bf16_128x128, TN, LARGE, {136, 8, 77, 77}, out32 | add | from32);
   run(linear_tn_bf16_64x64, TN, SMALL, {72, 64, 333, 128}, out32 | add | from32);
   run(linear_tn_bf16_any, TN, SMALL, {67, 5, 130, 64}, out32 | add | from32);

@@ -1,6 +1,7 @@
 //! What this machine has, asked without panicking on any answer, and the handle that everything on a
 //! GPU goes through.
 
+use super::blas::Blas;
 use super::module::{IMAGES, Image, Modules};
 use crate::error::{Error, Result, driver};
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
@@ -24,6 +25,7 @@ struct Inner {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     modules: Modules,
+    blas: OnceLock<Option<Blas>>,
 }
 
 /// The devices that this process has opened. They stay open: opening one costs a second.
@@ -63,8 +65,17 @@ impl Gpu {
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(what())?;
         let modules = Modules::new(images);
-        let gpu =
-            Gpu { inner: Arc::new(Inner { ordinal, name, compute, context, stream, modules }) };
+        let gpu = Gpu {
+            inner: Arc::new(Inner {
+                ordinal,
+                name,
+                compute,
+                context,
+                stream,
+                modules,
+                blas: OnceLock::new(),
+            }),
+        };
         open.push(gpu.clone());
         Ok(gpu)
     }
@@ -98,6 +109,18 @@ impl Gpu {
 
     pub(crate) fn context(&self) -> &Arc<CudaContext> {
         &self.inner.context
+    }
+
+    /// cuBLASLt, opened on the first call; None where it is absent or not wanted.
+    ///
+    /// # Errors
+    /// A library that is there and does not start.
+    pub(crate) fn blas(&self) -> Result<Option<&Blas>> {
+        if self.inner.blas.get().is_none() {
+            let opened = Blas::open(self)?;
+            let _ = self.inner.blas.set(opened); // whoever is first decides
+        }
+        Ok(self.inner.blas.get().and_then(Option::as_ref))
     }
 
     pub(super) fn modules(&self) -> &Modules {

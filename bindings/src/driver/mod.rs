@@ -1,7 +1,9 @@
 //! The CUDA driver, opened at run time through cudarc: `context` (what this machine has, and the
 //! [`Gpu`] handle), `module` (the embedded images), `buffer` (device memory), `stream` (order and
-//! completion), `event` (points in it, and their time), `launch` (a kernel's arguments). Elsewhere: which kernel to launch, and how (`launch`).
+//! completion), `event` (points in it, and their time), `launch` (a kernel's arguments),
+//! `blas` (cuBLASLt). Elsewhere: which kernel to launch, and how (`launch`).
 
+pub(crate) mod blas;
 mod buffer;
 mod context;
 mod event;

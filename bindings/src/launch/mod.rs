@@ -6,6 +6,7 @@ pub mod attention;
 pub mod attention_decode;
 pub mod codebook;
 pub mod convert;
+pub mod cross_entropy;
 pub mod linear;
 pub mod reduce;
 pub mod rmsnorm;

@@ -122,6 +122,7 @@ int cuLaunchKernel(Function* f, u32 gx, u32 gy, u32 gz, u32 bx, u32 by, u32 bz, 
     simt::run_grid({gx, gy, gz}, {bx, by, bz}, smem, [&] { k->call(p.data()); });
   });
 }
+int cuLaunchHostFunc(Stream* s, void (*f)(void*), void* data) { return submit(s, [=] { f(data); }); }
 int cuStreamBeginCapture_v2(Stream* s, int) { return s && !s->capture ? (s->capture = new Graph, OK) : INVALID; }
 int cuStreamEndCapture(Stream* s, Graph** g) { return *g = s->capture, s->capture = nullptr, OK; }
 int cuStreamIsCapturing(Stream* s, int* v) { return *v = s && s->capture, OK; }

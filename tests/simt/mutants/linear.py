@@ -12,6 +12,7 @@ MUTANTS = [
     ("last band of tiles too high", TILE, r"min\(BAND, tiles_m - first\)", "BAND"),
     ("splits overlap", "linear.cu", r"min\(p.chunk, p.k - k0\)", "(p.k - k0)"),
     ("splits share a place", "linear.cu", r"size_t\(blockIdx.y\) \* p.m \* p.n;", "0;"),
+    ("a's stride ignored", "linear.cu", r"(A_MN, ALIGNED> at_a\(a, p.m, p.k, )p.a_stride", r"\1A_MN ? p.m : p.k"),
     ("fold forgets a split", "linear.cu", r"s < p.splits; \+\+s", "s + 1 < p.splits; ++s"),
     ("result rows not checked", "linear.cu", r"if \(m0 \+ row < p.m\) sink", "sink"),
     ("bias of the next column", "linear.cu", r"v.y \+ bias\[column \+ 1\]", "v.y + bias[column]"),

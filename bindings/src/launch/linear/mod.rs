@@ -1,10 +1,11 @@
 //! linear: y = x·wᵀ and the products of its backward, bf16 in, f32 sums. Elsewhere: which kernel and how
-//! many splits (`plan`), one product in whichever layout (`product`).
+//! many splits (`plan`), one product in whichever layout (`product`), cuBLASLt (`driver::blas`).
 //!
 //! A row of a result has the same bits whatever rows are computed beside it, as long as one path serves:
-//! up to 64 rows k is split by N and K alone, above it is not split.
+//! k is split by N and K alone up to 64 rows and from there up to 512, and not split above. cuBLASLt, which takes large products
+//! where it is there (`SIDRA_GEMM=own` leaves it out), may choose by the number of rows.
 
-mod plan;
+pub(crate) mod plan;
 pub(crate) mod product;
 
 use crate::abi::{LINEAR_ADD, LINEAR_FROM_F32, LINEAR_GROUP_ROWS, LINEAR_OUT_F32, LINEAR_THREADS};
@@ -38,19 +39,19 @@ pub enum Out<'a> {
 }
 
 impl Out<'_> {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
             Out::Bf16(y) => y.len(),
             Out::F32(y) => y.len(),
         }
     }
-    fn gpu(&self) -> &crate::Gpu {
+    pub(super) fn gpu(&self) -> &crate::Gpu {
         match self {
             Out::Bf16(y) => y.gpu(),
             Out::F32(y) => y.gpu(),
         }
     }
-    fn place(&self) -> (u64, bool) {
+    pub(super) fn place(&self) -> (u64, bool) {
         match self {
             Out::Bf16(y) => (y.address(), false),
             Out::F32(y) => (y.address(), true),
@@ -141,7 +142,9 @@ pub fn forward_swiglu(
     let gpu = x.gpu();
     let plan = plan::gated(s.rows, s.outputs, s.inputs);
     let (m, n) = (s.rows, s.outputs);
-    let p = LinearParams { m, n, k: s.inputs, chunk: plan.chunk, splits: plan.splits, flags: 0 };
+    let k = s.inputs;
+    let (chunk, splits) = (plan.chunk, plan.splits);
+    let p = LinearParams { m, n, k, a_stride: k, b_stride: k, chunk, splits, flags: 0 };
     let grid = Grid { blocks: (plan.tiles(m, n), plan.splits), threads: LINEAR_THREADS };
     let call = gpu.launch(plan.kernel, grid)?.shared(plan.bytes)?;
     if plan.splits == 1 {
@@ -226,13 +229,13 @@ pub fn backward_bias(s: Shape, dy: &Buffer<bf16>, db: &mut Buffer<f32>) -> Resul
     let groups = m.div_ceil(chunk);
     let gpu = dy.gpu();
     let mut partial = gpu.scratch::<f32>(groups as usize * n as usize)?;
-    let p = ByValue(LinearParams { m, n, k: 0, chunk, splits: 1, flags: 0 });
+    let p = ByValue(LinearParams { m, n, chunk, splits: 1, ..Default::default() });
     let grid = Grid { blocks: (groups, n.div_ceil(LINEAR_THREADS)), threads: LINEAR_THREADS };
     let call = gpu.launch("linear_backward_bias_bf16", grid)?;
     // SAFETY: the kernel's arguments in its order; group g reads its rows below M and writes row g.
     unsafe { call.arg(&mut partial).arg(dy).arg(&p).run() }?;
     let flags = LINEAR_OUT_F32 | LINEAR_ADD | LINEAR_FROM_F32;
-    let p = LinearParams { m: 1, n, k: 0, chunk: 0, splits: groups, flags };
+    let p = LinearParams { m: 1, n, splits: groups, flags, ..Default::default() };
     // SAFETY: `partial` is [groups, 1, N], db [N].
     unsafe { fold(gpu, p, db.address(), Some(db.address()), None, &partial) }
 }

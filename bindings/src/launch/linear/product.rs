@@ -1,9 +1,11 @@
-//! One product of two bf16 matrices in device memory, with what is added to it.
+//! One product of two bf16 matrices in device memory, by our kernels or cuBLASLt, with what is added to it.
 
 use super::plan::{self, Layout};
 use crate::abi::{
-    LINEAR_ADD, LINEAR_BIAS, LINEAR_FROM_F32, LINEAR_OUT_F32, LINEAR_THREADS, LinearParams,
+    LINEAR_ADD, LINEAR_BIAS, LINEAR_FROM_F32, LINEAR_OUT_F32, LINEAR_SMALL, LINEAR_THREADS,
+    LinearParams,
 };
+use crate::driver::blas::Matmul;
 use crate::driver::{Buffer, ByValue, Gpu, Grid};
 use crate::error::Result;
 
@@ -23,6 +25,8 @@ pub(crate) struct Product {
     m: u32,
     n: u32,
     k: u32,
+    a_stride: u32,
+    b_stride: u32,
     out: u64,
     out_f32: bool,
     add: Option<Add>,
@@ -30,10 +34,20 @@ pub(crate) struct Product {
     bias: Option<u64>,
 }
 
+/// Multiplications from which cuBLASLt is asked: below, its call costs more than it wins.
+const LARGE: u64 = 1 << 27;
+
 impl Product {
     /// out `[M, N]`, f32 or bf16, ← a·b of inner length K.
     pub(crate) fn new(layout: Layout, m: u32, n: u32, k: u32, out: u64, out_f32: bool) -> Product {
-        Product { layout, m, n, k, out, out_f32, add: None, bias: None }
+        let a_stride = if layout == Layout::Tn { m } else { k };
+        let b_stride = if layout == Layout::Nt { k } else { n };
+        Product { layout, m, n, k, a_stride, b_stride, out, out_f32, add: None, bias: None }
+    }
+
+    /// The same, rows of a lying `a_stride` elements apart; what lies between them is finite.
+    pub(crate) fn a_stride(self, a_stride: u32) -> Product {
+        Product { a_stride, ..self }
     }
 
     /// The same, added to a matrix.
@@ -48,12 +62,9 @@ impl Product {
 
     /// Whether rows of both operands, and so all 16-byte pieces of them, are aligned.
     fn aligned(&self, a: u64, b: u64) -> bool {
-        let (row_a, row_b) = match self.layout {
-            Layout::Nt => (self.k, self.k),
-            Layout::Nn => (self.k, self.n),
-            Layout::Tn => (self.m, self.n),
-        };
-        row_a.is_multiple_of(8) && row_b.is_multiple_of(8) && (a | b).is_multiple_of(16)
+        self.a_stride.is_multiple_of(8)
+            && self.b_stride.is_multiple_of(8)
+            && (a | b).is_multiple_of(16)
     }
 
     /// Puts the product on the GPU's stream.
@@ -69,6 +80,26 @@ impl Product {
         }
         debug_assert!(self.out.is_multiple_of(16));
         let aligned = self.aligned(a, b);
+        let multiplications = u64::from(m) * u64::from(n) * u64::from(k);
+        let one_type = self.add.is_none_or(|add| add.f32 == self.out_f32);
+        if aligned
+            && self.bias.is_none()
+            && one_type
+            && m > LINEAR_SMALL
+            && multiplications >= LARGE
+            && let Some(blas) = gpu.blas()?
+        {
+            let Product { layout, a_stride, b_stride, out, out_f32, .. } = *self;
+            let (a_by_k, b_by_k) = (layout == Layout::Tn, layout != Layout::Nt);
+            let add = self.add.is_some();
+            let call = Matmul { a_by_k, b_by_k, m, n, k, a_stride, b_stride, out_f32, add };
+            let from = self.add.map_or(out, |add| add.from);
+            // SAFETY: as the caller promises.
+            if unsafe { blas.run(gpu, call, a, b, from, out) }? {
+                return Ok(());
+            }
+        }
+
         let plan = plan::product(self.layout, m, n, k, aligned);
         let flags = [
             (self.out_f32, LINEAR_OUT_F32),
@@ -77,7 +108,16 @@ impl Product {
             (self.bias.is_some(), LINEAR_BIAS),
         ];
         let flags = flags.iter().filter(|f| f.0).fold(0, |all, f| all | f.1);
-        let p = LinearParams { m, n, k, chunk: plan.chunk, splits: plan.splits, flags };
+        let p = LinearParams {
+            m,
+            n,
+            k,
+            a_stride: self.a_stride,
+            b_stride: self.b_stride,
+            chunk: plan.chunk,
+            splits: plan.splits,
+            flags,
+        };
         let from = self.add.map(|add| add.from);
         let grid = Grid { blocks: (plan.tiles(m, n), plan.splits), threads: LINEAR_THREADS };
         let call = gpu.launch(plan.kernel, grid)?.shared(plan.bytes)?;

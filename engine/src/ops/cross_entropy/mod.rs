@@ -9,7 +9,8 @@
 //! ```
 //!
 //! loss and dx of a row have the same bits whatever rows are computed beside it; dw adds its rows in
-//! ascending order. A row with a logit that is not finite has loss and gradients NaN.
+//! ascending order. A row with a logit that is not finite has loss and gradients NaN. On a GPU (x, w bf16,
+//! dx bf16 or f32) so has a row with a label outside of the vocabulary, and dz is rounded to bf16.
 
 mod cpu;
 pub mod reference;
@@ -18,6 +19,7 @@ use super::Work;
 use crate::error::{Error, Result, expect_len};
 use crate::profile;
 use crate::tensor::{Data, DataMut, Tensor, no_arm};
+use bindings::launch::{cross_entropy as launch, linear::Out};
 
 const OP: &str = "cross_entropy";
 
@@ -65,6 +67,23 @@ impl Spec {
     /// Bytes of logits that a call holds at once: those of a block of rows.
     pub fn logits_bytes(&self) -> u64 {
         4 * cpu::logits(self) as u64
+    }
+
+    /// Bytes that a call with gradients takes on a GPU beside its arguments.
+    ///
+    /// # Errors
+    /// Sizes of 2³¹ or more.
+    pub fn cuda_bytes(&self) -> Result<u64> {
+        Ok(self.launch()?.scratch_bytes())
+    }
+
+    fn launch(&self) -> Result<launch::Shape> {
+        Ok(launch::Shape {
+            rows: bindings::count(OP, "rows", self.rows)?,
+            width: bindings::count(OP, "width", self.width)?,
+            vocab: bindings::count(OP, "vocab", self.vocab)?,
+            smoothing: self.smoothing,
+        })
     }
 
     fn expect(&self, x: &Tensor, w: &Tensor, labels: &Tensor, loss: &Tensor) -> Result<()> {
@@ -116,6 +135,9 @@ pub fn forward(
             cpu::run(spec, x, w, labels, loss, None);
             Ok(())
         }
+        (Data::CudaBf16(x), Data::CudaBf16(w), Data::CudaU32(labels), DataMut::CudaF32(loss)) => {
+            Ok(launch::forward(spec.launch()?, x, w, labels, loss)?)
+        }
         _ => Err(no_arm(OP, &[x, w, labels, loss])),
     }
 }
@@ -163,6 +185,23 @@ pub fn forward_backward(
             spec.check_labels(labels)?;
             cpu::run(spec, x, w, labels, loss, Some(cpu::Gradients { scale, dx, dw }));
             Ok(())
+        }
+        (
+            Data::CudaBf16(x),
+            Data::CudaBf16(w),
+            Data::CudaU32(labels),
+            DataMut::CudaF32(loss),
+            dx @ (DataMut::CudaBf16(_) | DataMut::CudaF32(_)),
+            DataMut::CudaF32(dw),
+        ) => {
+            let dx = match dx {
+                DataMut::CudaBf16(dx) => Out::Bf16(dx),
+                DataMut::CudaF32(dx) => Out::F32(dx),
+                _ => unreachable!("the pattern names both"),
+            };
+            let s = spec.launch()?;
+            let tokens = s.block_tokens();
+            Ok(launch::forward_backward(s, x, w, labels, scale, loss, dx, dw, tokens)?)
         }
         _ => Err(no_arm(OP, &[x, w, labels, loss, dx, dw])),
     }

@@ -1,0 +1,15 @@
+MUTANTS = [
+    ("tokens beyond the vocabulary take part", "cross_entropy.cu", r"if \(token \+ j / 2 \* 8 \+ j % 2 < vocab\) s.sum", "s.sum"),
+    ("sums not moved to the new maximum", "cross_entropy.cu", r"a.sum \* __expf\(a.most - most\)", "a.sum"),
+    ("no barrier before the parts leave", "cross_entropy.cu", r"  \}\n  __syncthreads\(\);\n  for \(uint32_t r", "  }\n  for (uint32_t r"),
+    ("second half of the tile forgotten", "cross_entropy.cu", r"int i = 1; i < T::WARPS_N", "int i = 1; i < 1"),
+    ("span's last tile left out", "cross_entropy.cu", r"t < p.span", "t < max(p.span - 1, 1u)"),
+    ("label's row of another tile", "cross_entropy.cu", r"labels\[row0 \+ row\] - token", "labels[row] - token"),
+    ("parts beyond 32 forgotten", "cross_entropy.cu", r"i < p.parts; i \+= WARP", "i < min(p.parts, 1u); i += WARP"),
+    ("bad labels let through", "cross_entropy.cu", r"labels\[r\] < p.vocab && fabsf", "fabsf"),
+    ("smoothing of the block, not the vocabulary", "cross_entropy.cu", r"p.smoothing / float\(p.vocab\)", "p.smoothing / float(p.tokens)"),
+    ("label taken in every block", "cross_entropy.cu", r"labels\[at\] - p.first - token", "labels[at] - token"),
+    ("end of a row of dz unset", "cross_entropy.cu", r"token >= p.stride\) return", "token >= p.tokens) return"),
+    ("first block's rows of w for all", "cross_entropy.cu", r"w \+ size_t\(p.first\) \* p.width", "w"),
+    ("scale forgotten", "cross_entropy.cu", r"return p.scale \* ", "return "),
+]

@@ -5,6 +5,76 @@
 
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct AdamwParams {
+    pub beta1: f64,
+    pub beta2: f64,
+    pub weight_decay: f64,
+    pub clip: f64,
+    pub eps: f32,
+    pub grad_scale: f32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of AdamwParams"][::core::mem::size_of::<AdamwParams>() - 40usize];
+    ["Alignment of AdamwParams"][::core::mem::align_of::<AdamwParams>() - 8usize];
+    [
+        "Offset of field: AdamwParams::beta1",
+    ][::core::mem::offset_of!(AdamwParams, beta1) - 0usize];
+    [
+        "Offset of field: AdamwParams::beta2",
+    ][::core::mem::offset_of!(AdamwParams, beta2) - 8usize];
+    [
+        "Offset of field: AdamwParams::weight_decay",
+    ][::core::mem::offset_of!(AdamwParams, weight_decay) - 16usize];
+    [
+        "Offset of field: AdamwParams::clip",
+    ][::core::mem::offset_of!(AdamwParams, clip) - 24usize];
+    [
+        "Offset of field: AdamwParams::eps",
+    ][::core::mem::offset_of!(AdamwParams, eps) - 32usize];
+    [
+        "Offset of field: AdamwParams::grad_scale",
+    ][::core::mem::offset_of!(AdamwParams, grad_scale) - 36usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct AdamwFactors {
+    pub grad_scale: f32,
+    pub rate: f32,
+    pub root: f32,
+    pub keep: f32,
+    pub norm: f32,
+    pub live: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of AdamwFactors"][::core::mem::size_of::<AdamwFactors>() - 24usize];
+    ["Alignment of AdamwFactors"][::core::mem::align_of::<AdamwFactors>() - 4usize];
+    [
+        "Offset of field: AdamwFactors::grad_scale",
+    ][::core::mem::offset_of!(AdamwFactors, grad_scale) - 0usize];
+    [
+        "Offset of field: AdamwFactors::rate",
+    ][::core::mem::offset_of!(AdamwFactors, rate) - 4usize];
+    [
+        "Offset of field: AdamwFactors::root",
+    ][::core::mem::offset_of!(AdamwFactors, root) - 8usize];
+    [
+        "Offset of field: AdamwFactors::keep",
+    ][::core::mem::offset_of!(AdamwFactors, keep) - 12usize];
+    [
+        "Offset of field: AdamwFactors::norm",
+    ][::core::mem::offset_of!(AdamwFactors, norm) - 16usize];
+    [
+        "Offset of field: AdamwFactors::live",
+    ][::core::mem::offset_of!(AdamwFactors, live) - 20usize];
+};
+pub const ADAMW_THREADS: AdamwTiles = 256;
+pub const ADAMW_PIECE: AdamwTiles = 8192;
+pub const ADAMW_ENTRY: AdamwTiles = 7;
+pub type AdamwTiles = ::core::ffi::c_uint;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct AttentionParams {
     pub heads: u32,
     pub kv_heads: u32,
@@ -295,6 +365,117 @@ pub const CROSS_ENTROPY_PARTS: CrossEntropyTiles = 256;
 pub type CrossEntropyTiles = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct DropoutParams {
+    pub offset: u64,
+    pub key: [u32; 2usize],
+    pub name: [u32; 2usize],
+    pub len: u32,
+    pub below: u32,
+    pub scale: f32,
+    pub unused: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of DropoutParams"][::core::mem::size_of::<DropoutParams>() - 40usize];
+    ["Alignment of DropoutParams"][::core::mem::align_of::<DropoutParams>() - 8usize];
+    [
+        "Offset of field: DropoutParams::offset",
+    ][::core::mem::offset_of!(DropoutParams, offset) - 0usize];
+    [
+        "Offset of field: DropoutParams::key",
+    ][::core::mem::offset_of!(DropoutParams, key) - 8usize];
+    [
+        "Offset of field: DropoutParams::name",
+    ][::core::mem::offset_of!(DropoutParams, name) - 16usize];
+    [
+        "Offset of field: DropoutParams::len",
+    ][::core::mem::offset_of!(DropoutParams, len) - 24usize];
+    [
+        "Offset of field: DropoutParams::below",
+    ][::core::mem::offset_of!(DropoutParams, below) - 28usize];
+    [
+        "Offset of field: DropoutParams::scale",
+    ][::core::mem::offset_of!(DropoutParams, scale) - 32usize];
+    [
+        "Offset of field: DropoutParams::unused",
+    ][::core::mem::offset_of!(DropoutParams, unused) - 36usize];
+};
+pub const DROPOUT_THREADS: DropoutTiles = 256;
+pub type DropoutTiles = ::core::ffi::c_uint;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct EmbeddingParams {
+    pub tokens: u32,
+    pub vocab: u32,
+    pub width: u32,
+    pub shift: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of EmbeddingParams"][::core::mem::size_of::<EmbeddingParams>() - 16usize];
+    [
+        "Alignment of EmbeddingParams",
+    ][::core::mem::align_of::<EmbeddingParams>() - 4usize];
+    [
+        "Offset of field: EmbeddingParams::tokens",
+    ][::core::mem::offset_of!(EmbeddingParams, tokens) - 0usize];
+    [
+        "Offset of field: EmbeddingParams::vocab",
+    ][::core::mem::offset_of!(EmbeddingParams, vocab) - 4usize];
+    [
+        "Offset of field: EmbeddingParams::width",
+    ][::core::mem::offset_of!(EmbeddingParams, width) - 8usize];
+    [
+        "Offset of field: EmbeddingParams::shift",
+    ][::core::mem::offset_of!(EmbeddingParams, shift) - 12usize];
+};
+pub const EMBEDDING_THREADS: EmbeddingTiles = 256;
+pub const EMBEDDING_COLUMNS: EmbeddingTiles = 256;
+pub const EMBEDDING_PIECE: EmbeddingTiles = 64;
+pub const EMBEDDING_SORT: EmbeddingTiles = 1024;
+pub const EMBEDDING_DIGITS: EmbeddingTiles = 256;
+pub type EmbeddingTiles = ::core::ffi::c_uint;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct LayernormParams {
+    pub rows: u32,
+    pub width: u32,
+    pub eps: f32,
+    pub add: u32,
+    pub lanes: u32,
+    pub tile: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of LayernormParams"][::core::mem::size_of::<LayernormParams>() - 24usize];
+    [
+        "Alignment of LayernormParams",
+    ][::core::mem::align_of::<LayernormParams>() - 4usize];
+    [
+        "Offset of field: LayernormParams::rows",
+    ][::core::mem::offset_of!(LayernormParams, rows) - 0usize];
+    [
+        "Offset of field: LayernormParams::width",
+    ][::core::mem::offset_of!(LayernormParams, width) - 4usize];
+    [
+        "Offset of field: LayernormParams::eps",
+    ][::core::mem::offset_of!(LayernormParams, eps) - 8usize];
+    [
+        "Offset of field: LayernormParams::add",
+    ][::core::mem::offset_of!(LayernormParams, add) - 12usize];
+    [
+        "Offset of field: LayernormParams::lanes",
+    ][::core::mem::offset_of!(LayernormParams, lanes) - 16usize];
+    [
+        "Offset of field: LayernormParams::tile",
+    ][::core::mem::offset_of!(LayernormParams, tile) - 20usize];
+};
+pub const LAYERNORM_THREADS: LayernormTiles = 256;
+pub const LAYERNORM_TILE: LayernormTiles = 256;
+pub const LAYERNORM_FOLD: LayernormTiles = 16;
+pub type LayernormTiles = ::core::ffi::c_uint;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct LinearParams {
     pub m: u32,
     pub n: u32,
@@ -373,6 +554,21 @@ pub const REDUCE_PIECE: ReduceTiles = 16384;
 pub const REDUCE_FOLD: ReduceTiles = 512;
 pub const REDUCE_ENTRY: ReduceTiles = 2;
 pub type ReduceTiles = ::core::ffi::c_uint;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct ReluParams {
+    pub len: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ReluParams"][::core::mem::size_of::<ReluParams>() - 4usize];
+    ["Alignment of ReluParams"][::core::mem::align_of::<ReluParams>() - 4usize];
+    [
+        "Offset of field: ReluParams::len",
+    ][::core::mem::offset_of!(ReluParams, len) - 0usize];
+};
+pub const RELU_THREADS: ReluTiles = 256;
+pub type ReluTiles = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct RmsnormParams {

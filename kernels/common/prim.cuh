@@ -44,11 +44,13 @@ PRIM uint4 load_16(const void* p) {
   return *static_cast<const uint4*>(p);
 #endif
 }
+// Written out since nvcc takes a uint4 store apart where its halves are computed apart. No memory clobber, so
+// that loads of other elements may move across it: a kernel does not read what it stored so.
 PRIM void store_16(void* p, uint4 v) {
 #ifdef SIMT_CPU
   simt::store_16(p, v);
 #else
-  *static_cast<uint4*>(p) = v;
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w));
 #endif
 }
 

@@ -28,23 +28,15 @@ impl Types for (bf16, bf16) {
 }
 
 /// The shape of one call; lanes and tile follow from the width, so that a row's bits do too.
-///
-/// # Errors
-/// A width of zero.
-pub fn params(rows: u32, width: u32, eps: f32, add: bool) -> Result<RmsnormParams> {
-    let lanes = match width {
-        0 => {
-            let allowed = "at least 1".into();
-            return Err(Error::Bound { op: OP, arg: "width", have: 0, allowed });
-        }
-        1..=32 => 4,
-        33..=64 => 8,
-        65..=128 => 16,
-        _ => 32,
-    };
+fn params(rows: u32, width: u32, eps: f32, add: bool) -> Result<RmsnormParams> {
+    if width == 0 {
+        let allowed = "at least 1".into();
+        return Err(Error::Bound { op: OP, arg: "width", have: 0, allowed });
+    }
     // 16 Ki elements a tile: dw's partial sums stay below a tenth of the traffic, and what the second
     // reading wants is still in L1.
     let tile = (16_384 / width).clamp(16, RMSNORM_TILE);
+    let lanes = super::lanes(width);
     Ok(RmsnormParams { rows, width, eps, add: add.into(), lanes, tile })
 }
 

@@ -14,6 +14,16 @@ impl Stream {
         Stream { key: [seed as u32, (seed >> 32) as u32], stream }
     }
 
+    /// Key, then name of the stream, low words first: what a kernel needs to draw from it.
+    pub fn words(&self) -> [u32; 4] {
+        [self.key[0], self.key[1], self.stream as u32, (self.stream >> 32) as u32]
+    }
+
+    /// The stream with these [`Stream::words`].
+    pub fn from_words([a, b, low, high]: [u32; 4]) -> Self {
+        Stream { key: [a, b], stream: u64::from(high) << 32 | u64::from(low) }
+    }
+
     /// Four 32-bit draws at counter `index`.
     #[inline]
     pub fn block(&self, index: u64) -> [u32; 4] {

@@ -6,8 +6,11 @@
 //! w ← (1 − lr·decay)·w − lr·m̂ / (√v̂ + ε),      m̂ = m / (1 − β₁ᵗ),  v̂ = v / (1 − β₂ᵗ)
 //! ```
 
+mod all;
 mod cpu;
 pub mod reference;
+
+pub use all::{Fused, Recipe, Report, Slot};
 
 use super::Work;
 use crate::error::{Error, Result, expect_len};
@@ -76,7 +79,8 @@ impl Spec {
     }
 }
 
-/// Updates w, m, v in place by the gradient g. All of the same length, f32.
+/// Updates w, m, v in place by the gradient g. All of the same length, f32, on the CPU; all of a model's
+/// tensors, there and on a GPU: [`Fused`].
 ///
 /// # Errors
 /// An impossible value in the spec, lengths that differ, mixed devices, types other than f32.

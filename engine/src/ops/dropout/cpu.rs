@@ -1,7 +1,7 @@
 //! Sixteen blocks of four draws at a time over fixed tiles; a draw depends on its number alone, so
 //! neither tiles nor alignment show in the result.
 
-use super::Spec;
+use super::{Draws, Spec};
 use crate::cpu::random::Stream;
 use crate::cpu::simd::{Kernel, Simd, run};
 use crate::cpu::tiles::{self, TILE};
@@ -11,9 +11,7 @@ use rayon::prelude::*;
 const STEP: usize = 64;
 
 pub(super) fn forward(spec: &Spec, stream: Stream, offset: u64, x: &mut [f32]) {
-    // uniform = (u >> 8)·2⁻²⁴ is exact, and so is p·2²⁴: the comparison may be made on integers.
-    let below = (f64::from(spec.p) * 16_777_216.0).ceil() as u32;
-    let scale = (1.0 / (1.0 - f64::from(spec.p))) as f32;
+    let Draws { below, scale, .. } = spec.draws(offset);
     tiles::for_each(x.par_chunks_mut(TILE).enumerate(), |(i, x)| {
         run(Forward { stream, offset: offset + (i * TILE) as u64, below, scale, x })
     });

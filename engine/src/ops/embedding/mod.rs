@@ -11,6 +11,7 @@ use super::Work;
 use crate::error::{Error, Result, expect_len};
 use crate::profile;
 use crate::tensor::{Data, DataMut, Tensor, no_arm};
+use bindings::launch;
 
 const OP: &str = "embedding";
 
@@ -47,6 +48,12 @@ impl Spec {
         Work { flops: t * c, bytes: 4 * t + 12 * t * c }
     }
 
+    /// V and C as the kernels count them.
+    fn counts(&self) -> Result<(u32, u32)> {
+        let count = bindings::count;
+        Ok((count(OP, "vocab", self.vocab)?, count(OP, "width", self.width)?))
+    }
+
     fn check_ids(&self, ids: &[u32]) -> Result<()> {
         match ids.iter().position(|&id| id as usize >= self.vocab) {
             None => Ok(()),
@@ -62,10 +69,12 @@ impl Spec {
     }
 }
 
-/// y ← rows of the table. table `[V, C]` f32 or bf16 (widened) · ids `[T]` u32 · y `[T, C]` f32.
+/// y ← rows of the table. table `[V, C]` f32 or bf16 · ids `[T]` u32 · y `[T, C]` f32, on a GPU also bf16.
+/// A GPU cannot refuse an id outside of the vocabulary: its row becomes NaN, so check ids before they go
+/// there.
 ///
 /// # Errors
-/// An id outside of the vocabulary (named with its position), lengths that contradict the spec,
+/// On the CPU an id outside of the vocabulary (named with its position); lengths that contradict the spec,
 /// mixed devices, other element types.
 pub fn forward(spec: &Spec, table: &Tensor, ids: &Tensor, y: &mut Tensor) -> Result<()> {
     let _span = profile::span("embedding forward");
@@ -84,12 +93,25 @@ pub fn forward(spec: &Spec, table: &Tensor, ids: &Tensor, y: &mut Tensor) -> Res
             cpu::forward_bf16(spec, table, ids, y);
             Ok(())
         }
+        (Data::CudaF32(table), Data::CudaU32(ids), DataMut::CudaF32(y)) => {
+            Ok(launch::embedding::forward(spec.counts()?, table, ids, y)?)
+        }
+        (Data::CudaF32(table), Data::CudaU32(ids), DataMut::CudaBf16(y)) => {
+            Ok(launch::embedding::forward(spec.counts()?, table, ids, y)?)
+        }
+        (Data::CudaBf16(table), Data::CudaU32(ids), DataMut::CudaF32(y)) => {
+            Ok(launch::embedding::forward(spec.counts()?, table, ids, y)?)
+        }
+        (Data::CudaBf16(table), Data::CudaU32(ids), DataMut::CudaBf16(y)) => {
+            Ok(launch::embedding::forward(spec.counts()?, table, ids, y)?)
+        }
         _ => Err(no_arm(OP, &[table, ids, y])),
     }
 }
 
 /// dtable += the gradient of the table; a row's terms are added in the order of their positions.
-/// ids `[T]` u32 · dy `[T, C]` · dtable `[V, C]`, f32.
+/// ids `[T]` u32 · dy `[T, C]` f32, on a GPU also bf16 · dtable `[V, C]` f32. A GPU adds them in pieces of 64
+/// and leaves out ids outside of the vocabulary.
 ///
 /// # Errors
 /// As [`forward`].
@@ -104,6 +126,12 @@ pub fn backward(spec: &Spec, ids: &Tensor, dy: &Tensor, dtable: &mut Tensor) -> 
             spec.check_ids(ids)?;
             cpu::backward(spec, ids, dy, dtable);
             Ok(())
+        }
+        (Data::CudaU32(ids), Data::CudaF32(dy), DataMut::CudaF32(dtable)) => {
+            Ok(launch::embedding::backward(spec.counts()?, ids, dy, dtable)?)
+        }
+        (Data::CudaU32(ids), Data::CudaBf16(dy), DataMut::CudaF32(dtable)) => {
+            Ok(launch::embedding::backward(spec.counts()?, ids, dy, dtable)?)
         }
         _ => Err(no_arm(OP, &[ids, dy, dtable])),
     }

@@ -14,6 +14,7 @@ pub mod reference;
 use super::Work;
 use crate::error::{Error, Result, expect_len};
 use crate::tensor::{Data, DataMut, Tensor, no_arm};
+use bindings::launch;
 
 const OP: &str = "layernorm";
 
@@ -38,7 +39,7 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Empty; [`forward`] makes room.
+    /// Empty; [`forward`] makes room where x lies.
     pub fn new() -> Self {
         let empty = || Tensor::zeros(&[0], crate::DType::F32);
         Kept { mean: empty(), rstd: empty() }
@@ -68,6 +69,12 @@ impl Spec {
         self.rows.saturating_mul(self.width)
     }
 
+    /// R and C as the kernels count them.
+    fn counts(&self) -> Result<(u32, u32)> {
+        let count = bindings::count;
+        Ok((count(OP, "rows", self.rows)?, count(OP, "width", self.width)?))
+    }
+
     /// Forward: reads x, w and b, writes y, mean and rstd.
     pub fn work(&self) -> Work {
         let (r, c) = (self.rows as u64, self.width as u64);
@@ -82,7 +89,7 @@ impl Spec {
 }
 
 /// y ← layernorm(x)·w + b, row by row. x, y `[rows, width]` · w, b `[width]`; `kept` is resized and
-/// filled for [`backward`].
+/// filled for [`backward`]. x and y f32; on a GPU also f32 → bf16 and bf16 → bf16.
 ///
 /// # Errors
 /// Lengths that contradict the spec, mixed devices, element types other than f32.
@@ -100,8 +107,12 @@ pub fn forward(
     expect_len(OP, "b", b.len(), spec.width)?;
     expect_len(OP, "y", y.len(), spec.len())?;
     let Kept { mean, rstd } = kept;
-    mean.try_resize(&[spec.rows])?;
-    rstd.try_resize(&[spec.rows])?;
+    for kept in [&mut *mean, &mut *rstd] {
+        if kept.device() != x.device() {
+            *kept = Tensor::zeros_on(&[0], crate::DType::F32, x.device())?;
+        }
+        kept.try_resize(&[spec.rows])?;
+    }
     match (x.data(), w.data(), b.data(), y.data_mut(), mean.data_mut(), rstd.data_mut()) {
         (
             Data::F32(x),
@@ -112,10 +123,35 @@ pub fn forward(
             DataMut::F32(rstd),
         ) => {
             cpu::forward(spec, x, w, b, y, mean, rstd);
-            Ok(())
+            return Ok(());
         }
-        _ => Err(no_arm(OP, &[x, w, b, y, mean, rstd])),
+        (
+            x,
+            Data::CudaF32(w),
+            Data::CudaF32(b),
+            y,
+            DataMut::CudaF32(mean),
+            DataMut::CudaF32(rstd),
+        ) => {
+            use launch::layernorm::forward;
+            let (rows, width) = spec.counts()?;
+            let (sizes, wb, kept) = ((rows, width, spec.eps), (w, b), (mean, rstd));
+            match (x, y) {
+                (Data::CudaF32(x), DataMut::CudaF32(y)) => {
+                    return Ok(forward(sizes, x, wb, y, kept)?);
+                }
+                (Data::CudaF32(x), DataMut::CudaBf16(y)) => {
+                    return Ok(forward(sizes, x, wb, y, kept)?);
+                }
+                (Data::CudaBf16(x), DataMut::CudaBf16(y)) => {
+                    return Ok(forward(sizes, x, wb, y, kept)?);
+                }
+                _ => {}
+            }
+        }
+        _ => {}
     }
+    Err(no_arm(OP, &[x, w, b, y, mean, rstd]))
 }
 
 /// dx ← (or += where `add`) the gradient of x; dw and db += those of w and b. x, dy, dx
@@ -152,8 +188,31 @@ pub fn backward(
             DataMut::F32(db),
         ) => {
             cpu::backward(spec, &cpu::Inputs { x, w, mean, rstd, dy }, dx, dw, db, add);
-            Ok(())
+            return Ok(());
         }
-        _ => Err(no_arm(OP, &[x, w, &kept.mean, &kept.rstd, dy, dx, dw, db])),
+        (
+            (x, Data::CudaF32(w), Data::CudaF32(mean), Data::CudaF32(rstd), dy),
+            dx,
+            DataMut::CudaF32(dw),
+            DataMut::CudaF32(db),
+        ) => {
+            use launch::layernorm::{Inputs, backward};
+            let (rows, width) = spec.counts()?;
+            let sizes = (rows, width, add);
+            match (x, dy, dx) {
+                (Data::CudaF32(x), Data::CudaF32(dy), DataMut::CudaF32(dx)) => {
+                    return Ok(backward(sizes, &Inputs { x, w, mean, rstd, dy }, dx, dw, db)?);
+                }
+                (Data::CudaF32(x), Data::CudaBf16(dy), DataMut::CudaF32(dx)) => {
+                    return Ok(backward(sizes, &Inputs { x, w, mean, rstd, dy }, dx, dw, db)?);
+                }
+                (Data::CudaBf16(x), Data::CudaBf16(dy), DataMut::CudaBf16(dx)) => {
+                    return Ok(backward(sizes, &Inputs { x, w, mean, rstd, dy }, dx, dw, db)?);
+                }
+                _ => {}
+            }
+        }
+        _ => {}
     }
+    Err(no_arm(OP, &[x, w, &kept.mean, &kept.rstd, dy, dx, dw, db]))
 }

@@ -60,6 +60,14 @@ impl Squares {
         }
     }
 
+    /// The sum where it lies on a GPU.
+    pub(crate) fn total(&self) -> Option<&Buffer<f64>> {
+        match &self.sum {
+            Sum::Cpu(_) => None,
+            Sum::Cuda(sum) => Some(sum.total()),
+        }
+    }
+
     /// The sum of the last run; of one on a GPU it waits for it.
     ///
     /// # Errors

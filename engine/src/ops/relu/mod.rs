@@ -10,6 +10,7 @@ pub mod reference;
 use super::Work;
 use crate::error::{Result, expect_len};
 use crate::tensor::{Data, DataMut, Tensor, no_arm};
+use bindings::launch;
 
 const OP: &str = "relu";
 
@@ -35,7 +36,7 @@ impl Spec {
 /// x ← max(x, 0), `[len]`; NaN stays NaN.
 ///
 /// # Errors
-/// A length that contradicts the spec, a type other than f32.
+/// A length that contradicts the spec, a type other than f32 (on a GPU: or bf16).
 pub fn forward(spec: &Spec, x: &mut Tensor) -> Result<()> {
     expect_len(OP, "x", x.len(), spec.len)?;
     match x.data_mut() {
@@ -43,6 +44,8 @@ pub fn forward(spec: &Spec, x: &mut Tensor) -> Result<()> {
             cpu::forward(x);
             Ok(())
         }
+        DataMut::CudaF32(x) => Ok(launch::relu::forward(x)?),
+        DataMut::CudaBf16(x) => Ok(launch::relu::forward(x)?),
         _ => Err(no_arm(OP, &[x])),
     }
 }
@@ -60,6 +63,8 @@ pub fn backward(spec: &Spec, y: &Tensor, dy: &mut Tensor) -> Result<()> {
             cpu::backward(y, dy);
             Ok(())
         }
+        (Data::CudaF32(y), DataMut::CudaF32(dy)) => Ok(launch::relu::backward(y, dy)?),
+        (Data::CudaBf16(y), DataMut::CudaBf16(dy)) => Ok(launch::relu::backward(y, dy)?),
         _ => Err(no_arm(OP, &[y, dy])),
     }
 }

@@ -1,0 +1,16 @@
+MUTANTS = [
+    ("ids are not compared with the vocabulary", "embedding.cu", r"if \(row < p.vocab\)", "if (row <= p.vocab)"),
+    ("ids that are none are summed", "embedding.cu", r"\|\| k >= p.vocab\) return;\n  // Terms", "|| false) return;\n  // Terms"),
+    ("the sort is not stable between warps", "embedding.cu", r"bin\[w\]\[threadIdx.x\] = before;\n      before \+= here;", "bin[WARPS - 1 - w][threadIdx.x] = before;\n      before += bin[w][threadIdx.x];"),
+    ("the sort is not stable in a warp", "embedding.cu", r"rank = __popc\(peers & \(\(1u << lane\) - 1\)\)", "rank = __popc(peers >> lane >> 1)"),
+    ("no barrier before the warps' starts", "embedding.cu", r"bin\[warp\]\[digit\] = __popc\(peers\);\n  __syncthreads\(\);", "bin[warp][digit] = __popc(peers);"),
+    ("no barrier behind the cleared bins", "embedding.cu", r"bin\[threadIdx.x\] = 0;\n  __syncthreads\(\);", "bin[threadIdx.x] = 0;"),
+    ("no barrier in the scan", "embedding.cu", r"= upto;\n  __syncthreads\(\);", "= upto;"),
+    ("a seven-bit digit", "embedding.cu", r"bit < EMBEDDING_DIGITS", "bit < EMBEDDING_DIGITS / 2"),
+    ("pieces without their last term", "embedding.cu", r"j < len; \+\+j", "j + 1 < len; ++j"),
+    ("a run of 64 taken for a longer one", "embedding.cu", r"more = i \+ len < p.tokens && first\[i \+ len\] == start", "more = len == EMBEDDING_PIECE"),
+    ("one slot for both kinds of pieces", "embedding.cu", r"2 \* size_t\(i / EMBEDDING_PIECE\) \+ goes_on", "2 * size_t(i / EMBEDDING_PIECE)"),
+    ("long runs overwrite the table", "embedding.cu", r"load8\(total, row, n, fast\);", "for (float& t : total) t = 0;"),
+    ("bisection ends one early", "embedding.cu", r"beyond - end > 1", "beyond - end > 2"),
+    ("the first pass only", "embedding.cu", r"p.shift == 0 \? t : place\[t\]", "t"),
+]

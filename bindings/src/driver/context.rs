@@ -111,7 +111,8 @@ impl Gpu {
         &self.inner.context
     }
 
-    /// cuBLASLt, opened on the first call; None where it is absent or not wanted.
+    /// cuBLASLt, opened on the first call; None where it is absent or not wanted. That call allocates its
+    /// workspace, which must not belong to a graph: a step runs once before it is captured.
     ///
     /// # Errors
     /// A library that is there and does not start.

@@ -8,13 +8,12 @@ use engine::{DType, Tensor};
 use std::sync::Arc;
 
 /// Name, sequences, their length, heads, heads of keys, head size.
-const SHAPES: [(&str, usize, u32, usize, usize, usize); 6] = [
+const SHAPES: [(&str, usize, u32, usize, usize, usize); 5] = [
     ("0.5b_b32s512", 32, 512, 14, 2, 64),
     ("1.5b_b32s512", 32, 512, 12, 2, 128),
     ("3b_b32s512", 32, 512, 16, 2, 128),
     ("h48_b4s1024", 4, 1024, 48, 48, 128),
     ("h48_b4s4096", 4, 4096, 48, 48, 128),
-    ("h48_b4s8192", 4, 8192, 48, 48, 128),
 ];
 /// Name; requests, beams, prompt, steps so far, heads, heads of keys, head size.
 const BEAMS: [(&str, [usize; 7]); 4] = [

@@ -16,6 +16,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 BUILD = (HERE / sys.argv[1]).resolve()
 FAMILIES = sys.argv[2:]  # none: all
+SAMPLE = int(os.environ.get("SAMPLE") or 0)  # so many of them, spread over the lists; 0: all
 FLAGS = "-std=c++20 -w -g1 -DSIMT_CPU -I. -I../../kernels -Iprim".split()
 BUILDS = {
     "plain": (["-O1"], "simt.o"),
@@ -29,6 +30,8 @@ MUTANTS = [
     for mutant in runpy.run_path(str(path))["MUTANTS"]
     if not FAMILIES or path.stem in FAMILIES
 ]
+if 0 < SAMPLE < len(MUTANTS):
+    MUTANTS = [MUTANTS[i * len(MUTANTS) // SAMPLE] for i in range(SAMPLE)]
 
 
 def planted(number, file, pattern, to):

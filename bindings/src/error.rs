@@ -67,14 +67,18 @@ pub enum Error {
     },
     /// An allocation that the device has no room for.
     #[error(
-        "{device} has no room for {bytes} bytes more ({free} of {total} bytes free); use a smaller \
-         batch or fewer beams"
+        "{device} has no room for {what} more ({held} bytes are held by this program, {free} of {total} \
+         free); use a smaller batch or fewer beams"
     )]
     OutOfMemory {
         /// The device.
         device: String,
+        /// What was to be allocated: bytes, or a tensor by shape and type.
+        what: String,
         /// Bytes that were asked for.
         bytes: usize,
+        /// Bytes that this program's buffers hold.
+        held: usize,
         /// Bytes that are free.
         free: usize,
         /// Bytes that it has.
@@ -109,6 +113,12 @@ pub enum Error {
     MixedGpus {
         /// Operator.
         op: &'static str,
+    },
+    /// Something that a graph cannot hold, met while one was captured.
+    #[error("{what} cannot be captured in a graph; do it before")]
+    Capture {
+        /// What it is.
+        what: &'static str,
     },
     /// A value that no result can rest on, found on the device.
     #[error("{op}: {arg}: {problem} in row {row}")]

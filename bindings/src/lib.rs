@@ -19,5 +19,5 @@ pub mod launch;
 #[cfg(feature = "cust")]
 pub use crate::cust::{Lent, LentMut};
 pub use doctor::{Doctor, GpuFacts, doctor};
-pub use driver::{Buffer, Element, Event, Float, Gpu, Image};
+pub use driver::{Buffer, Element, Event, Float, Gpu, Graph, Image};
 pub use error::{Error, Result, count};

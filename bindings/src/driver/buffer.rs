@@ -65,18 +65,21 @@ impl Gpu {
 
     /// `len` elements of unspecified value, to be written before they are read.
     pub(crate) fn scratch<T: Element>(&self, len: usize) -> Result<Buffer<T>> {
+        let bytes = len.max(1).saturating_mul(size_of::<T>());
         // SAFETY: the elements are unset. Any bit pattern is a value of T (it is `Pod`), and device
         // memory is read by kernels and copies alone, so the worst is an arbitrary number.
         let slice = unsafe { self.stream().alloc::<T>(len.max(1)) };
         let slice = slice.map_err(|e| {
-            let bytes = len.saturating_mul(size_of::<T>());
             if e.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY {
                 let (free, total) = self.memory().unwrap_or((0, 0));
-                Error::OutOfMemory { device: self.to_string(), bytes, free, total }
+                let (held, _) = self.held();
+                let (device, what) = (self.to_string(), format!("{bytes} bytes"));
+                Error::OutOfMemory { device, what, bytes, held, free, total }
             } else {
                 driver(format!("allocating {bytes} bytes on {self}"))(e)
             }
         })?;
+        self.memory_use().add(bytes);
         Ok(Buffer { gpu: self.clone(), slice, len })
     }
 }
@@ -158,10 +161,17 @@ impl<T: Element> Buffer<T> {
     /// [`Error::OutOfMemory`] or what the driver says; the buffer is unchanged then.
     pub fn resize(&mut self, len: usize) -> Result<()> {
         if len > self.slice.len() {
+            self.gpu.not_recording("a buffer that grows")?;
             *self = self.gpu.scratch(len)?;
         }
         self.len = len;
         Ok(())
+    }
+}
+
+impl<T> Drop for Buffer<T> {
+    fn drop(&mut self) {
+        self.gpu.memory_use().remove(self.slice.num_bytes());
     }
 }
 

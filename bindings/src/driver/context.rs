@@ -2,9 +2,12 @@
 //! GPU goes through.
 
 use super::blas::Blas;
+use super::memory::{self, Memory};
 use super::module::{IMAGES, Image, Modules};
+use super::staging::Staging;
 use crate::error::{Error, Result, driver};
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
+use std::cell::Cell;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -24,8 +27,19 @@ struct Inner {
     compute: (u32, u32),
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
+    /// Where graphs are captured, so that other threads' work on `stream` never gets into one.
+    recording: Arc<CudaStream>,
     modules: Modules,
     blas: OnceLock<Option<Blas>>,
+    memory: Memory,
+    staging: Mutex<Staging>,
+    /// The kernel that was launched last: what a fault that surfaces later may come from.
+    last: Mutex<&'static str>,
+}
+
+thread_local! {
+    /// The GPU on which this thread is capturing a graph.
+    static RECORDING: Cell<Option<u32>> = const { Cell::new(None) };
 }
 
 /// The devices that this process has opened. They stay open: opening one costs a second.
@@ -64,7 +78,8 @@ impl Gpu {
         // must not wait for events recorded outside of it.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(what())?;
-        let modules = Modules::new(images);
+        let recording = context.new_stream().map_err(what())?;
+        memory::keep_freed(&context).map_err(what())?;
         let gpu = Gpu {
             inner: Arc::new(Inner {
                 ordinal,
@@ -72,7 +87,11 @@ impl Gpu {
                 compute,
                 context,
                 stream,
-                modules,
+                recording,
+                modules: Modules::new(images),
+                memory: Memory::default(),
+                staging: Mutex::default(),
+                last: Mutex::new("none"),
                 blas: OnceLock::new(),
             }),
         };
@@ -95,16 +114,41 @@ impl Gpu {
         self.inner.compute
     }
 
-    /// Free and total bytes of device memory.
-    ///
-    /// # Errors
-    /// What the driver says.
-    pub fn memory(&self) -> Result<(usize, usize)> {
-        self.inner.context.mem_get_info().map_err(driver(format!("asking {self} for its memory")))
+    /// The stream that work goes to: the GPU's one, or, on a thread that captures a graph, the capture.
+    pub(crate) fn stream(&self) -> &Arc<CudaStream> {
+        if self.is_recording() { &self.inner.recording } else { &self.inner.stream }
     }
 
-    pub(crate) fn stream(&self) -> &Arc<CudaStream> {
+    /// The stream that runs work, whatever is being captured.
+    pub(super) fn running(&self) -> &Arc<CudaStream> {
         &self.inner.stream
+    }
+
+    /// Whether this thread is capturing a graph on this GPU.
+    pub(super) fn is_recording(&self) -> bool {
+        RECORDING.get() == Some(self.inner.ordinal)
+    }
+
+    pub(super) fn set_recording(&self, on: bool) {
+        RECORDING.set(on.then_some(self.inner.ordinal));
+    }
+
+    pub(super) fn memory_use(&self) -> &Memory {
+        &self.inner.memory
+    }
+
+    pub(super) fn staging(&self) -> &Mutex<Staging> {
+        &self.inner.staging
+    }
+
+    /// Notes a launch.
+    pub(super) fn launched(&self, kernel: &'static str) {
+        *self.inner.last.lock().unwrap_or_else(PoisonError::into_inner) = kernel;
+    }
+
+    /// The kernel that was launched last.
+    pub(super) fn last_launched(&self) -> &'static str {
+        *self.inner.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn context(&self) -> &Arc<CudaContext> {

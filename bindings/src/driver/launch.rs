@@ -5,6 +5,7 @@ use super::{Buffer, Element, Gpu};
 use crate::error::{Error, Result, driver};
 use bytemuck::Pod;
 use cudarc::driver::{CudaFunction, DeviceRepr, LaunchArgs, LaunchConfig, PushKernelArg, sys};
+use std::fmt;
 
 /// A parameter struct, passed by value.
 #[derive(Debug, Clone, Copy)]
@@ -34,33 +35,37 @@ impl Grid {
 pub(crate) struct Call<'a> {
     name: &'static str,
     function: &'a CudaFunction,
-    args: LaunchArgs<'a>,
+    pub(super) args: LaunchArgs<'a>,
     config: LaunchConfig,
+    gpu: &'a Gpu,
+    /// The parameter struct, for the text of an error.
+    shapes: Option<&'a dyn fmt::Debug>,
 }
 
 /// Something that a kernel takes as an argument.
 pub(crate) trait Argument<'a> {
-    fn push(self, args: &mut LaunchArgs<'a>);
+    fn push(self, call: &mut Call<'a>);
 }
 impl<'a, T: Element> Argument<'a> for &'a Buffer<T> {
-    fn push(self, args: &mut LaunchArgs<'a>) {
-        args.arg(self.slice());
+    fn push(self, call: &mut Call<'a>) {
+        call.args.arg(self.slice());
     }
 }
 impl<'a, T: Element> Argument<'a> for &'a mut Buffer<T> {
-    fn push(self, args: &mut LaunchArgs<'a>) {
-        args.arg(self.slice_mut());
+    fn push(self, call: &mut Call<'a>) {
+        call.args.arg(self.slice_mut());
     }
 }
 /// An address in device memory, as `Buffer::address` gives it.
 impl<'a> Argument<'a> for &'a u64 {
-    fn push(self, args: &mut LaunchArgs<'a>) {
-        args.arg(self);
+    fn push(self, call: &mut Call<'a>) {
+        call.args.arg(self);
     }
 }
-impl<'a, P: Pod> Argument<'a> for &'a ByValue<P> {
-    fn push(self, args: &mut LaunchArgs<'a>) {
-        args.arg(self);
+impl<'a, P: Pod + fmt::Debug> Argument<'a> for &'a ByValue<P> {
+    fn push(self, call: &mut Call<'a>) {
+        call.args.arg(self);
+        call.shapes = Some(&self.0);
     }
 }
 
@@ -78,7 +83,7 @@ impl Gpu {
             block_dim: (grid.threads, 1, 1),
             shared_mem_bytes: 0,
         };
-        Ok(Call { name, function, args, config })
+        Ok(Call { name, function, args, config, gpu: self, shapes: None })
     }
 }
 
@@ -100,7 +105,7 @@ impl<'a> Call<'a> {
     }
 
     pub(crate) fn arg(mut self, argument: impl Argument<'a>) -> Self {
-        argument.push(&mut self.args);
+        argument.push(&mut self);
         self
     }
 
@@ -110,11 +115,14 @@ impl<'a> Call<'a> {
     /// The arguments must be the kernel's, in number, order and type, and no index that it makes of
     /// them may leave its buffer.
     pub(crate) unsafe fn run(mut self) -> Result<()> {
+        self.gpu.launched(self.name);
         // SAFETY: as the caller promises. Buffers outlive the kernel: they are freed on the stream
         // that it runs on, after it.
-        unsafe { self.args.launch(self.config) }
-            .map(drop)
-            .map_err(driver(format!("launching {}", self.name)))
+        unsafe { self.args.launch(self.config) }.map(drop).map_err(|e| {
+            let ((x, y, _), (threads, ..)) = (self.config.grid_dim, self.config.block_dim);
+            let shapes = self.shapes.map_or(String::new(), |p| format!(" with {p:?}"));
+            driver(format!("launching {}{shapes}, {x} × {y} blocks of {threads}", self.name))(e)
+        })
     }
 }
 

@@ -1,14 +1,18 @@
 //! The CUDA driver, opened at run time through cudarc: `context` (what this machine has, and the
-//! [`Gpu`] handle), `module` (the embedded images), `buffer` (device memory), `stream` (order and
-//! completion), `event` (points in it, and their time), `launch` (a kernel's arguments),
-//! `blas` (cuBLASLt). Elsewhere: which kernel to launch, and how (`launch`).
+//! [`Gpu`] handle), `memory` (bytes held and free), `module` (the embedded images), `buffer` (device
+//! memory), `staging` (pinned uploads), `stream` (order and completion), `event` (points in it, and their
+//! time), `graph` (captured work), `launch` (a kernel's arguments), `blas` (cuBLASLt). Elsewhere: which
+//! kernel to launch, and how (`launch`).
 
 pub(crate) mod blas;
 mod buffer;
 mod context;
 mod event;
+mod graph;
 mod launch;
+mod memory;
 mod module;
+mod staging;
 mod stream;
 #[cfg(feature = "conformance")]
 mod tensor_map;
@@ -17,6 +21,7 @@ pub use buffer::{Buffer, Element, Float};
 pub use context::Gpu;
 pub(crate) use context::{count_gpus, verdict};
 pub use event::Event;
+pub use graph::Graph;
 pub(crate) use launch::{ByValue, Grid, same_gpu};
 pub use module::Image;
 pub(crate) use module::{IMAGES, NVCC};

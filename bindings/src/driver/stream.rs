@@ -4,6 +4,7 @@
 use super::{Buffer, Element, Gpu};
 use crate::error::{Error, Result, driver, expect_len};
 use cudarc::driver::{DevicePtrMut, sys};
+use std::sync::PoisonError;
 
 impl Gpu {
     /// Waits until all work issued so far is done.
@@ -11,7 +12,11 @@ impl Gpu {
     /// # Errors
     /// What the driver says: a kernel's fault surfaces here at the latest.
     pub fn synchronize(&self) -> Result<()> {
-        self.stream().synchronize().map_err(driver(format!("waiting for {self}")))
+        self.not_recording("waiting for the device")?;
+        self.stream().synchronize().map_err(|e| {
+            let last = self.last_launched();
+            driver(format!("waiting for {self} (kernels up to {last} were launched)"))(e)
+        })
     }
 
     /// Clears a buffer.
@@ -59,7 +64,8 @@ impl Gpu {
         self.stream().memcpy_dtod(&from, &mut to).map_err(driver("copying on the device"))
     }
 
-    /// Copies host memory into a buffer of the same length.
+    /// Copies host memory into a buffer of the same length, by way of pinned memory: the slice is free
+    /// again when this returns, the device need not have read it.
     ///
     /// # Errors
     /// Another length, or what the driver says.
@@ -68,8 +74,11 @@ impl Gpu {
         if x.is_empty() {
             return Ok(());
         }
-        let mut to = y.slice_mut().slice_mut(..x.len());
-        self.stream().memcpy_htod(x, &mut to).map_err(driver("copying to the device"))
+        self.not_recording("a copy from the host")?;
+        let (to, _hold) = y.slice_mut().device_ptr_mut(self.running());
+        let mut staging = self.staging().lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: `y` holds as many elements as `x`, and is borrowed until the copy is on the stream.
+        unsafe { staging.copy(self, bytemuck::cast_slice(x), to) }
     }
 
     /// Copies a buffer into host memory of the same length, once all work before it is done.
@@ -78,6 +87,7 @@ impl Gpu {
     /// Another length, or what the driver says.
     pub fn read<T: Element>(&self, x: &Buffer<T>, y: &mut [T]) -> Result<()> {
         expect_len("copy", "destination", y.len(), x.len())?;
+        self.not_recording("a copy to the host")?;
         if !x.is_empty() {
             let from = x.slice().slice(..x.len());
             self.stream().memcpy_dtoh(&from, y).map_err(driver("copying from the device"))?;

@@ -1,9 +1,9 @@
 //! Descriptors by which Hopper's copy engine (TMA) reads a matrix in boxes.
 
 use super::Buffer;
-use super::launch::Argument;
+use super::launch::{Argument, Call};
 use crate::error::{Error, Result, driver, expect_len};
-use cudarc::driver::{DeviceRepr, LaunchArgs, PushKernelArg, sys};
+use cudarc::driver::{DeviceRepr, PushKernelArg, sys};
 use half::bf16;
 use std::marker::PhantomData;
 
@@ -73,7 +73,7 @@ impl<'a> TensorMap<'a> {
 }
 
 impl<'a> Argument<'a> for &'a TensorMap<'a> {
-    fn push(self, args: &mut LaunchArgs<'a>) {
-        args.arg(self);
+    fn push(self, call: &mut Call<'a>) {
+        call.args.arg(self);
     }
 }

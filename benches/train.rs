@@ -83,7 +83,7 @@ fn work(config: &Config) -> Work {
 fn plan(config: &Config, recompute: bool) -> MemoryPlan {
     let rows = SEQUENCES * (TOKENS - 1);
     let loss = NextToken::new(0.0, Placement::CPU).expect("host memory").bytes(config, rows);
-    MemoryPlan::new(config, (rows, rows), loss, 0, recompute)
+    MemoryPlan::new(config, (rows, rows), loss, 0, recompute, Placement::CPU)
 }
 
 type Losses = Arc<Mutex<Vec<f64>>>;

@@ -70,6 +70,7 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
     given.insert(0, base);
     let mut recipe = Resolved::from_layers(&given, &flags.overrides)?.recipe;
     recipe.seed = context.seed(recipe.seed);
+    recipe.device = context.device;
     super::seeds::check(flags.seeds, recipe.seed)?;
     recipe.data = source.as_ref().map_or("built-in world".into(), |d| d.display().to_string());
     recipe.out = out.display().to_string();
@@ -205,7 +206,7 @@ fn answer(
     let _ = write!(
         text,
         "\n{}\nreport   {}\nmodel    {}\nask it   sidra recommend {} --history {ids}\n",
-        stages.table(),
+        stages.table(evaluation.device.parse().unwrap_or_default()),
         report.display(),
         model.display(),
         model.display(),

@@ -68,7 +68,7 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
             ));
         }
     };
-    let recommender = super::open(&flags.model, flags.quantize.as_deref())?;
+    let recommender = super::open(&flags.model, flags.quantize.as_deref(), context.device)?;
     let data = Dataset::open(&flags.data)?;
     let beam = flags.beam.unwrap_or(recommender.serving().beam);
     trainer::recipe::within("--beam", beam, 1, 1 << 16)?;

@@ -209,6 +209,7 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
     json["out"] = json!(flags.out);
     json["stages"] = json!(stages.0);
     json["peak_rss_bytes"] = json!(trainer::record::peak_rss_bytes());
-    let text = format!("{text}{}written to {}\n", stages.table(), flags.out.display());
+    let text =
+        format!("{text}{}written to {}\n", stages.table(context.device), flags.out.display());
     Ok(Answer { text, json })
 }

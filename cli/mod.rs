@@ -234,12 +234,16 @@ fn exit_code(error: &Error) -> u8 {
     }
 }
 
-/// Opens a model folder and says what its weights take; `--quantize int8` rounds them.
-fn open(path: &std::path::Path, quantize: Option<&str>) -> Result<Recommender> {
+/// Opens a model folder on `device` and says what its weights take; `--quantize int8` rounds them.
+fn open(path: &std::path::Path, quantize: Option<&str>, device: Device) -> Result<Recommender> {
     let quantize = if quantize.is_some() { Quantize::Int8 } else { Quantize::None };
-    let recommender = Recommender::open_quantized(path, quantize)?;
+    let recommender = Recommender::open_on(path, quantize, device)?;
     let mib = recommender.model().weights.bytes() as f64 / f64::from(1 << 20);
-    let how = if quantize == Quantize::Int8 { "matrices in int8, " } else { "" };
+    let how = match (quantize, device) {
+        (Quantize::Int8, _) => "matrices in int8, ".to_string(),
+        (_, Device::Cpu) => String::new(),
+        (_, device) => format!("matrices in bf16 on {device}, "),
+    };
     eprintln!("model  {how}{mib:.1} MiB of weights");
     Ok(recommender)
 }

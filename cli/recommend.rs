@@ -38,8 +38,8 @@ pub struct Flags {
     logits: Option<PathBuf>,
 }
 
-pub fn run(flags: Flags, _context: &Context) -> Result<Answer> {
-    let mut recommender = super::open(&flags.model, flags.quantize.as_deref())?;
+pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
+    let mut recommender = super::open(&flags.model, flags.quantize.as_deref(), context.device)?;
     if flags.no_evidence {
         recommender = recommender.with_evidence(None)?;
     }

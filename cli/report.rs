@@ -91,6 +91,7 @@ fn here(context: &Context, recommender: &Recommender) -> Run {
         version: env!("CARGO_PKG_VERSION").into(),
         machine: doctor::machine(),
         device: context.device.to_string(),
+        peak_gpu_bytes: engine::device::held(context.device).map(|(_, peak)| peak),
         threads: rayon::current_num_threads(),
         model: json!({
             "architecture": config.architecture.name().trim_end_matches("ForCausalLM"),

@@ -103,7 +103,7 @@ pub fn spread(
     };
     for path in others {
         let seed = Manifest::read(path)?.seed;
-        let model = super::open(path, quantize)?;
+        let model = super::open(path, quantize, context.device)?;
         let e = pipeline::evaluate_model(data, &model, &settings, None, &context.progress)?;
         all.push((seed, e));
     }

@@ -37,6 +37,7 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
     }
     let mut recipe = resolved.recipe;
     recipe.seed = context.seed(recipe.seed);
+    recipe.device = context.device;
     super::seeds::check(flags.seeds, recipe.seed)?;
     for (key, value) in [("data", &recipe.data), ("out", &recipe.out)] {
         if value.is_empty() {
@@ -91,7 +92,7 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
         history.loss.last().copied().unwrap_or(f64::NAN),
         history.loss.len(),
         evidence.as_ref().map_or(String::new(), |e| format!("evidence: {e}\n")),
-        stages.table(),
+        stages.table(context.device),
         model.display(),
     );
     let json = json!({

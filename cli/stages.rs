@@ -2,6 +2,7 @@
 
 use super::Answer;
 use clap::Args;
+use engine::Device;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -60,8 +61,8 @@ impl Stages {
         Ok(out)
     }
 
-    /// The table for people.
-    pub fn table(&self) -> String {
+    /// The table for people, with what a run on `device` held there.
+    pub fn table(&self, device: Device) -> String {
         let mut text = String::new();
         for s in &self.0 {
             let memory = s
@@ -70,7 +71,10 @@ impl Stages {
             let _ = writeln!(text, "{:<14}{:>8.1} s   peak {memory}", s.name, s.seconds);
         }
         let total: f64 = self.0.iter().map(|s| s.seconds).sum();
-        let _ = writeln!(text, "{:<14}{total:>8.1} s", "together");
+        let gpu = engine::device::held(device).map_or(String::new(), |(_, peak)| {
+            format!("   peak {:.0} MiB on {device}", peak as f64 / 1_048_576.0)
+        });
+        let _ = writeln!(text, "{:<14}{total:>8.1} s{gpu}", "together");
         text
     }
 }

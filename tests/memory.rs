@@ -110,7 +110,7 @@ impl<'a> Training<'a> {
         let Training { model, ws, gradients, optimiser, loss, .. } = self;
         gradients.clear().unwrap();
         loss::forward_backward(loss.as_mut(), model, batch, 1e-3, dropout, ws, gradients).unwrap();
-        let norm = AdamW::norm(&gradients.weights).unwrap();
+        let norm = optimiser.norm(&gradients.weights).unwrap();
         optimiser.step(&mut model.weights, &gradients.weights, norm, 1e-3).unwrap();
     }
 }
@@ -185,7 +185,14 @@ fn the_plan_is_what_training_takes() {
         let (plan, peak) = on_two_threads(|| {
             let loss = NextToken::new(0.1, Placement::CPU).unwrap();
             let size = (batch.packed.len(), batch.rows.len());
-            let plan = MemoryPlan::new(&config, size, loss.bytes(&config, size.1), 0, recompute);
+            let plan = MemoryPlan::new(
+                &config,
+                size,
+                loss.bytes(&config, size.1),
+                0,
+                recompute,
+                Placement::CPU,
+            );
             let before = LIVE.load(Relaxed);
             PEAK.store(before, Relaxed);
             let mut training = Training::new(config, recompute, Box::new(loss));

@@ -35,6 +35,21 @@ pub fn memory_bytes() -> Option<u64> {
     line.split_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
+/// Bytes of memory of a device, where it can be asked.
+pub fn memory_of(device: Device) -> Option<u64> {
+    match device {
+        Device::Cpu => memory_bytes(),
+        Device::Cuda(i) => Gpu::open(i).ok()?.memory().ok().map(|(_, total)| total as u64),
+    }
+}
+
+/// Bytes that this program's tensors hold on a GPU, now and at most so far; none on the CPU.
+pub fn held(device: Device) -> Option<(u64, u64)> {
+    let Device::Cuda(i) = device else { return None };
+    let (now, peak) = Gpu::open(i).ok()?.held();
+    Some((now as u64, peak as u64))
+}
+
 /// Operators with a CUDA arm, and those without.
 pub fn coverage() -> (Vec<&'static str>, Vec<&'static str>) {
     let (with, without): (Vec<_>, Vec<_>) = OPERATORS.iter().partition(|(_, cuda)| *cuda);
@@ -93,6 +108,11 @@ pub fn choose(text: &str) -> Result<(Device, Option<String>)> {
         }
     }
     Ok((device, None))
+}
+
+/// Whether an error is a device without room for a tensor.
+pub fn is_out_of_memory(error: &Error) -> bool {
+    matches!(error, Error::Cuda(bindings::Error::OutOfMemory { .. }))
 }
 
 /// Whether an error is about the device rather than the input: exit code 3 at the command line.

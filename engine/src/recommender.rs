@@ -9,7 +9,7 @@ use crate::evidence::{self, Evidence, Scratch};
 use crate::model::{Transformer, folder};
 use crate::ops::trie_softmax::Normalise;
 use crate::sid::{Catalogue, Codes, Trie};
-use crate::tensor::DType;
+use crate::tensor::{DType, Device};
 use crate::text::SidTokens;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -115,20 +115,27 @@ impl Recommender {
         Ok(self)
     }
 
-    /// [`Recommender::open_quantized`] without quantisation.
+    /// [`Recommender::open_on`] the CPU, without quantisation.
     ///
     /// # Errors
     /// As there.
     pub fn open(path: &Path) -> Result<Recommender> {
-        Recommender::open_quantized(path, Quantize::None)
+        Recommender::open_on(path, Quantize::None, Device::Cpu)
     }
 
-    /// Opens a model folder: the manifest first, every file against it, then model and catalogue. The
-    /// model's matrices are packed for serving, once; they take no more memory than before.
+    /// Opens a model folder: the manifest first, every file against it, then model and catalogue. On the
+    /// CPU the model's matrices are packed for serving, once; they take no more memory than before. On a
+    /// GPU they are rounded to bf16.
     ///
     /// # Errors
-    /// The first thing that is missing, damaged or contradictory, named with its file.
-    pub fn open_quantized(path: &Path, quantize: Quantize) -> Result<Recommender> {
+    /// The first thing that is missing, damaged or contradictory, named with its file; int8 on a GPU; a
+    /// GPU that cannot be opened or has no room.
+    pub fn open_on(path: &Path, quantize: Quantize, device: Device) -> Result<Recommender> {
+        if quantize == Quantize::Int8 && device != Device::Cpu {
+            let problem =
+                format!("runs on the CPU alone, not on {device}; leave it out, or --device cpu");
+            return Err(Error::invalid("--quantize int8", problem));
+        }
         // Where names cannot be swapped, a run that was killed between two renames leaves the model
         // under this name, whole; the next run puts it back.
         let old = atomic::sibling(path, "old");
@@ -145,9 +152,10 @@ impl Recommender {
         let serving: Serving = serde_json::from_value(manifest.serving)
             .map_err(|e| Error::format(&file, "key serving", format!("{e}; train again")))?;
         let model = folder::open(path)?;
-        let model = match quantize {
-            Quantize::None => model.packed()?,
-            Quantize::Int8 => model.quantized()?,
+        let model = match (quantize, device) {
+            (_, Device::Cuda(_)) => model.on(device)?,
+            (Quantize::None, _) => model.packed()?,
+            (Quantize::Int8, _) => model.quantized()?,
         };
         let catalogue = Catalogue::open(&path.join(CATALOGUE))?;
         let listed = manifest.files.contains_key(evidence::FILE_NAME);

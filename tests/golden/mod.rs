@@ -175,7 +175,7 @@ fn training_continues_as_in_transformers() {
             let what = format!("{} after {step} steps: loss {ours}, theirs {theirs}", golden.name);
             println!("{what}, off by {:.1e}, {allowed:.1e} allowed", (ours - theirs).abs());
             assert!((ours - theirs).abs() <= allowed, "{what}, {allowed:e} allowed");
-            let norm = AdamW::norm(&gradients.weights).unwrap();
+            let norm = optimiser.norm(&gradients.weights).unwrap();
             optimiser.step(&mut golden.model.weights, &gradients.weights, norm, lr).unwrap();
         }
     }

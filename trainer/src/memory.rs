@@ -3,8 +3,9 @@
 
 use crate::backward::Gradients;
 use crate::error::{Error, Result};
-use engine::model::Config;
+use engine::Device;
 use engine::model::workspace::LayerWorkspace;
+use engine::model::{Config, Placement};
 use serde::Serialize;
 use std::fmt;
 
@@ -12,11 +13,11 @@ use std::fmt;
 const THREAD: u64 = 1 << 20;
 
 /// Bytes by purpose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MemoryPlan {
     /// Tokens of the largest packed batch.
     pub tokens: u64,
-    /// Parameters, in f32.
+    /// Parameters, in f32; on a GPU also as they are computed with.
     pub weights: u64,
     /// A gradient for each.
     pub gradients: u64,
@@ -34,8 +35,10 @@ pub struct MemoryPlan {
     pub threads: u64,
     /// All of it.
     pub together: u64,
-    /// Memory of this machine, where it says.
+    /// Memory of this machine or its GPU, where it says.
     pub machine: Option<u64>,
+    /// Whose memory it is: `this machine` or a GPU.
+    pub place: String,
     /// Whether layers are computed again in the backward.
     pub recompute: bool,
 }
@@ -49,20 +52,35 @@ impl MemoryPlan {
         loss: u64,
         copies: u64,
         recompute: bool,
+        on: Placement,
     ) -> Self {
-        let parameters = config.parameters().saturating_mul(4);
+        let count = config.parameters();
+        let parameters = count.saturating_mul(4);
+        let computed = count.saturating_mul(on.branch().size() as u64);
+        let weights = if on.mixed() { parameters.saturating_add(computed) } else { parameters };
         let (t, c, n) = (tokens, config.hidden_size, config.num_hidden_layers);
-        let layer = LayerWorkspace::elements(config, t);
-        let layers = if recompute { layer + n * t * c } else { n * layer };
+        let layer = LayerWorkspace::bytes(config, t, on);
+        let layers = match recompute {
+            true => layer.saturating_add(on.bytes(n * t * c, 0)),
+            false => layer.saturating_mul(n as u64),
+        };
         // Around the layers: embedded tokens, a branch before its dropout, the labelled rows twice.
-        let activations = bytes(layers + 2 * t * c + labels * (2 * c + 1));
-        let backward = bytes(Gradients::elements(config, t, labels));
-        let threads = THREAD * rayon::current_num_threads() as u64;
-        let (moments, kept) = (parameters.saturating_mul(2), parameters.saturating_mul(copies));
-        let parts = [parameters, parameters, moments, kept, activations, backward, loss, threads];
+        let around = on.bytes(t * c + labels * (c + 1), t * c + labels * c);
+        let activations = layers.saturating_add(around);
+        let backward = Gradients::bytes(config, (t, labels), on);
+        let threads = match on.device {
+            Device::Cpu => THREAD * rayon::current_num_threads() as u64,
+            Device::Cuda(_) => 0,
+        };
+        let (moments, kept) = (parameters.saturating_mul(2), computed.saturating_mul(copies));
+        let parts = [weights, parameters, moments, kept, activations, backward, loss, threads];
+        let (machine, place) = match on.device {
+            Device::Cpu => (engine::device::memory_bytes(), "this machine".into()),
+            device => (engine::device::memory_of(device), device.to_string()),
+        };
         MemoryPlan {
             tokens: tokens as u64,
-            weights: parameters,
+            weights,
             gradients: parameters,
             moments,
             kept,
@@ -71,7 +89,8 @@ impl MemoryPlan {
             loss,
             threads,
             together: parts.into_iter().fold(0, u64::saturating_add),
-            machine: engine::device::memory_bytes(),
+            machine,
+            place,
             recompute,
         }
     }
@@ -94,18 +113,15 @@ impl MemoryPlan {
             }
         };
         let problem = format!(
-            "training would take {:.1} GiB ({:.1} for a batch of {} tokens), this machine has {:.1}; {mend}",
+            "training would take {:.1} GiB ({:.1} for a batch of {} tokens), {} has {:.1}; {mend}",
             gib(self.together),
             gib(batch),
             self.tokens,
+            self.place,
             gib(have)
         );
         Err(Error::usage(key, problem))
     }
-}
-
-fn bytes(elements: usize) -> u64 {
-    (elements as u64).saturating_mul(4)
 }
 
 fn gib(bytes: u64) -> f64 {
@@ -115,7 +131,7 @@ fn gib(bytes: u64) -> f64 {
 impl fmt::Display for MemoryPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let batch = format!("activations of {} tokens", self.tokens);
-        writeln!(f, "memory that training will take, MiB")?;
+        writeln!(f, "memory that training will take on {}, MiB", self.place)?;
         for (name, bytes) in [
             ("weights", self.weights),
             ("gradients", self.gradients),
@@ -131,9 +147,10 @@ impl fmt::Display for MemoryPlan {
         }
         match self.machine {
             Some(have) => {
-                write!(f, "  {:<28} {:>10.1}", "this machine has", have as f64 / f64::from(1 << 20))
+                let whose = format!("{} has", self.place);
+                write!(f, "  {whose:<28} {:>10.1}", have as f64 / f64::from(1 << 20))
             }
-            None => write!(f, "  this machine does not say what it has"),
+            None => write!(f, "  {} does not say what it has", self.place),
         }
     }
 }
@@ -144,7 +161,7 @@ mod tests {
     use crate::loss::{self, Batch, NextToken, Sample};
     use engine::cpu::random::Stream;
     use engine::model::block::Dropout;
-    use engine::model::{Architecture, Placement, Transformer, Weights, Workspace};
+    use engine::model::{Architecture, Transformer, Weights, Workspace};
 
     fn config(architecture: Architecture) -> Config {
         Config {
@@ -191,8 +208,14 @@ mod tests {
             let held = |tensors: &mut dyn Iterator<Item = &engine::Tensor>| {
                 4 * tensors.map(|t| t.len() as u64).sum::<u64>()
             };
-            let plan =
-                MemoryPlan::new(config, (batch.packed.len(), batch.rows.len()), 0, 0, recompute);
+            let plan = MemoryPlan::new(
+                config,
+                (batch.packed.len(), batch.rows.len()),
+                0,
+                0,
+                recompute,
+                Placement::CPU,
+            );
             assert_eq!(plan.activations, held(&mut ws.tensors()), "{architecture:?} {recompute}");
             assert_eq!(plan.backward, held(&mut g.tensors()), "{architecture:?}");
             assert_eq!(plan.weights, held(&mut model.weights.tensors()));
@@ -204,7 +227,7 @@ mod tests {
         let config = config(Architecture::Llama);
         let plan = |tokens, recompute| MemoryPlan {
             machine: Some(1 << 30),
-            ..MemoryPlan::new(&config, (tokens, tokens), 0, 1, recompute)
+            ..MemoryPlan::new(&config, (tokens, tokens), 0, 1, recompute, Placement::CPU)
         };
         assert!(plan(100, false).check().is_ok());
         for (recompute, asks) in [(false, true), (true, false)] {
@@ -213,8 +236,10 @@ mod tests {
             assert_eq!(said.contains("train.recompute = true"), asks, "{said}");
         }
         let wide = Config { hidden_size: 1 << 14, ..config.clone() };
-        let plan =
-            MemoryPlan { machine: Some(1 << 20), ..MemoryPlan::new(&wide, (4, 4), 0, 1, false) };
+        let plan = MemoryPlan {
+            machine: Some(1 << 20),
+            ..MemoryPlan::new(&wide, (4, 4), 0, 1, false, Placement::CPU)
+        };
         let said = plan.check().unwrap_err().to_string();
         assert!(said.contains("make model.hidden_size"), "{said}");
     }

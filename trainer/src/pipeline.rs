@@ -11,12 +11,12 @@ use crate::observe::Observer;
 use crate::quantize::{self, Report, index_json};
 use crate::recipe::Recipe;
 use crate::sft::{self, Checkpoints, History, Hooks, Identity, Position, RunFolder};
-use engine::Recommender;
 use engine::checkpoint::manifest::Manifest;
 use engine::model::Transformer;
 use engine::recommender::Serving;
 use engine::sid::Catalogue;
 use engine::text::SidTokens;
+use engine::{Quantize, Recommender};
 use serde_json::json;
 use std::cell::RefCell;
 use std::path::Path;
@@ -79,7 +79,7 @@ pub fn train_in(
     observer: &dyn Observer,
 ) -> Result<(Recommender, History)> {
     let identity = Identity::new(recipe, &data.digest(), catalogue.codes());
-    let mut checkpoints = Checkpoints::new(run.root(), identity, &recipe.train);
+    let mut checkpoints = Checkpoints::new(run.root(), identity, &recipe.train, recipe.device);
     train_to(data, catalogue, recipe, &run.model(), Some(&mut checkpoints), observer)
 }
 
@@ -115,7 +115,7 @@ fn train_to(
         save(&recommender, data, recipe, out)?;
         drop(recommender);
         // What is used from here on is what was stored: bf16 rounds.
-        best.replace(Some(Recommender::open(out)?));
+        best.replace(Some(Recommender::open_on(out, Quantize::None, recipe.device)?));
         Ok(())
     };
     let mut kept = |at: &Position| -> Result<()> {
@@ -141,7 +141,13 @@ fn train_to(
         &data.train_sequences(),
         recipe.seed,
         observer,
-        Hooks { evaluate: &mut validate, keep: &mut keep, kept: &mut kept, checkpoints },
+        Hooks {
+            device: recipe.device,
+            evaluate: &mut validate,
+            keep: &mut keep,
+            kept: &mut kept,
+            checkpoints,
+        },
     )?;
     if history.stopped {
         return Err(engine::Error::Interrupted.into());
@@ -159,7 +165,7 @@ fn kept_model(out: &Path, recipe: &Recipe, data: &str, at: &Position) -> Result<
         at.history.best_epoch
     );
     let broken = |e: engine::Error| Error::format(out, "model", format!("{e}: {told}"));
-    let model = Recommender::open(out).map_err(broken)?;
+    let model = Recommender::open_on(out, Quantize::None, recipe.device).map_err(broken)?;
     let manifest = Manifest::read(out).map_err(broken)?;
     let digest = manifest.data["blake3"].as_str().unwrap_or_default();
     let differences = sft::differences_to_model((&manifest.recipe, digest), recipe, data);

@@ -36,6 +36,10 @@ pub struct Recipe {
     pub evidence: EvidenceRecipe,
     /// Its evaluation.
     pub evaluate: EvaluateRecipe,
+    /// Where the model is trained and searched: the command line's word, as little a part of the recipe as
+    /// the machine is.
+    #[serde(skip)]
+    pub device: engine::Device,
 }
 
 /// How a model is evaluated and asked.

@@ -1,6 +1,7 @@
 //! Device memory that knows its GPU and its length.
 
 use super::Gpu;
+use super::memory::Held;
 use crate::error::{Error, Result, driver};
 use bytemuck::Pod;
 use cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr, ValidAsZeroBits, sys};
@@ -40,6 +41,7 @@ pub struct Buffer<T> {
     /// At least one element long: the driver allocates nothing of size 0.
     slice: CudaSlice<T>,
     len: usize,
+    _held: Held,
 }
 
 impl Gpu {
@@ -79,8 +81,7 @@ impl Gpu {
                 driver(format!("allocating {bytes} bytes on {self}"))(e)
             }
         })?;
-        self.memory_use().add(bytes);
-        Ok(Buffer { gpu: self.clone(), slice, len })
+        Ok(Buffer { gpu: self.clone(), slice, len, _held: self.holds(bytes) })
     }
 }
 
@@ -115,7 +116,7 @@ impl<T> Buffer<T> {
     pub(crate) unsafe fn of_foreign(gpu: &Gpu, address: u64, len: usize) -> Self {
         // SAFETY: as the caller promises.
         let slice = unsafe { gpu.stream().upgrade_device_ptr(address, len) };
-        Buffer { gpu: gpu.clone(), slice, len }
+        Buffer { gpu: gpu.clone(), slice, len, _held: gpu.holds(0) }
     }
 
     /// Ends it without freeing its memory.
@@ -166,12 +167,6 @@ impl<T: Element> Buffer<T> {
         }
         self.len = len;
         Ok(())
-    }
-}
-
-impl<T> Drop for Buffer<T> {
-    fn drop(&mut self) {
-        self.gpu.memory_use().remove(self.slice.num_bytes());
     }
 }
 

@@ -16,17 +16,31 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    pub(super) fn add(&self, bytes: usize) {
+    fn add(&self, bytes: usize) {
         let held = self.held.fetch_add(bytes, Relaxed) + bytes;
         self.peak.fetch_max(held, Relaxed);
     }
+}
 
-    pub(super) fn remove(&self, bytes: usize) {
-        self.held.fetch_sub(bytes, Relaxed);
+/// Bytes that a buffer holds, for as long as it does.
+pub(super) struct Held {
+    gpu: Gpu,
+    bytes: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.gpu.memory_use().held.fetch_sub(self.bytes, Relaxed);
     }
 }
 
 impl Gpu {
+    /// Counts `bytes` as held.
+    pub(super) fn holds(&self, bytes: usize) -> Held {
+        self.memory_use().add(bytes);
+        Held { gpu: self.clone(), bytes }
+    }
+
     /// Free and total bytes of device memory. What the pool keeps for later counts as not free.
     ///
     /// # Errors

@@ -2,5 +2,6 @@
 //! that knows both the model and the catalogue.
 
 pub mod beam;
+mod captured;
 
 pub use beam::{Beam, BeamSearch};

@@ -274,10 +274,7 @@ fn residual(
     out: &mut Tensor,
 ) -> Result<()> {
     match &step.dropout {
-        None => {
-            out.copy_from(x)?;
-            linear::forward_add(spec, y, w, out)
-        }
+        None => linear::forward_residual(spec, y, w, x, out),
         Some(dropout) => {
             branch.try_resize(x.shape())?;
             linear::forward(spec, y, w, None, branch)?;

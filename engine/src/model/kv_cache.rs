@@ -5,6 +5,7 @@
 use super::config::Config;
 use super::placement::Placement;
 use crate::error::Result;
+use crate::ops::attention::Segments;
 use crate::ops::attention_decode::Prompts;
 use crate::ops::trie_softmax::path;
 use crate::tensor::Tensor;
@@ -30,6 +31,16 @@ impl PromptCache {
     pub fn new(config: &Config, on: Placement) -> Result<Self> {
         let (k, v) = (empty(config, on)?, empty(config, on)?);
         Ok(PromptCache { k, v, offsets: Prompts::default(), lengths: on.empty_indices()? })
+    }
+
+    /// Says where `prompts` will lie, into the memory of the ones before where they were as many. Copies
+    /// from the host.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn place(&mut self, prompts: &Segments, on: Placement) -> Result<()> {
+        self.offsets.place(&prompts.q, on.device, Prompts::ALL_STEPS)?;
+        self.lengths.write_u32(&prompts.q.windows(2).map(|w| w[1] - w[0]).collect::<Vec<_>>())
     }
 }
 

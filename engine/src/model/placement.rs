@@ -30,6 +30,12 @@ impl Placement {
         }
     }
 
+    /// Bytes of `stream` f32 elements and `branch` elements of a branch's type.
+    pub fn bytes(self, stream: usize, branch: usize) -> u64 {
+        let [stream, branch] = [stream, branch].map(|n| n as u64);
+        stream.saturating_mul(4).saturating_add(branch.saturating_mul(self.branch().size() as u64))
+    }
+
     /// Whether a branch is narrower than the stream, so that what crosses over is converted.
     pub fn mixed(self) -> bool {
         self.branch() != DType::F32

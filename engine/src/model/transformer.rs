@@ -9,10 +9,10 @@ use super::placement::Placement;
 use super::weights::Weights;
 use super::workspace::{LayerWorkspace, Workspace, behind_last};
 use crate::error::{Error, Result};
-use crate::ops::attention::{self, Segments};
-use crate::ops::attention_decode::{self, Prompts};
+use crate::ops::attention::{self, Capacity, Segments};
+use crate::ops::attention_decode;
 use crate::ops::{embedding, linear, rmsnorm};
-use crate::tensor::{Device, Tensor};
+use crate::tensor::{DType, Device, Tensor};
 
 /// A configuration and its weights.
 #[derive(Debug, Clone)]
@@ -65,6 +65,47 @@ impl Packed {
         Ok(Packed { tokens: tokens.to(device)?, positions: positions.to(device)?, segments })
     }
 
+    /// `sequences` on `device` with room for `capacity` tokens, to be replaced by others of as many later: rows
+    /// behind the last sequence belong to none. For passes that are captured.
+    ///
+    /// # Errors
+    /// More tokens than there is room for; the device's.
+    pub fn with_room<S: AsRef<[u32]>>(
+        sequences: &[S],
+        capacity: usize,
+        device: Device,
+    ) -> Result<Packed> {
+        let Packed { mut segments, .. } = Packed::new(sequences);
+        let room = Capacity { queries: capacity, keys: capacity, segments: sequences.len() };
+        segments.mirror(device, Some(room))?;
+        let indices = || Tensor::zeros_on(&[capacity], DType::U32, device);
+        let mut packed = Packed { tokens: indices()?, positions: indices()?, segments };
+        packed.replace(sequences)?;
+        Ok(packed)
+    }
+
+    /// Takes over other sequences in the same memory.
+    ///
+    /// # Errors
+    /// More tokens or sequences than there is room for; the device's.
+    pub fn replace<S: AsRef<[u32]>>(&mut self, sequences: &[S]) -> Result<()> {
+        let next = Packed::new(sequences);
+        let lens: Vec<u32> = sequences.iter().map(|s| s.as_ref().len() as u32).collect();
+        self.segments.update(&lens, &lens)?;
+        for (to, from) in [(&mut self.tokens, &next.tokens), (&mut self.positions, &next.positions)]
+        {
+            let room = to.len();
+            let mut padded = from.u32()?.to_vec();
+            if padded.len() > room {
+                let problem = format!("{} tokens where there is room for {room}", padded.len());
+                return Err(Error::invalid("packed sequences", problem));
+            }
+            padded.resize(room, 0);
+            to.write_u32(&padded)?;
+        }
+        Ok(())
+    }
+
     /// T: tokens in all sequences.
     pub fn len(&self) -> usize {
         self.tokens.len()
@@ -78,6 +119,55 @@ impl Packed {
     /// Index of the last token of each sequence; sequences without tokens have none.
     pub fn last_rows(&self) -> Vec<u32> {
         self.segments.q.windows(2).filter(|w| w[1] > w[0]).map(|w| w[1] - 1).collect()
+    }
+}
+
+/// The last token of every prompt that has one: all that the last layer of a prefill computes to its end.
+#[derive(Debug)]
+pub struct Ends {
+    /// Their rows, [B] u32.
+    rows: Tensor,
+    /// Their positions, [B] u32.
+    positions: Tensor,
+    /// One query a prompt, at the end of its keys.
+    segments: Segments,
+    on: Placement,
+}
+
+impl Ends {
+    /// Of no prompt.
+    ///
+    /// # Errors
+    /// A device that cannot be opened.
+    pub fn new(on: Placement) -> Result<Ends> {
+        let (rows, positions) = (on.empty_indices()?, on.empty_indices()?);
+        Ok(Ends { rows, positions, segments: Segments::default(), on })
+    }
+
+    /// Those of `prompts`; with a capacity of so many keys, into the memory of the ones before, of which
+    /// there were as many. Copies from the host.
+    ///
+    /// # Errors
+    /// More keys than there is room for; the device's.
+    pub fn place(&mut self, prompts: &Segments, keys: Option<usize>) -> Result<()> {
+        let bounds = || prompts.q.windows(2);
+        let ends: Vec<u32> = bounds().filter(|w| w[1] > w[0]).map(|w| w[1] - 1).collect();
+        let last = |w: &[u32]| (w[1] > w[0]).then(|| w[1] - w[0] - 1);
+        self.rows.write_u32(&ends)?;
+        self.positions.write_u32(&bounds().filter_map(last).collect::<Vec<_>>())?;
+        let queries: Vec<u32> = bounds().map(|w| u32::from(w[1] > w[0])).collect();
+        let lengths: Vec<u32> = prompts.k.windows(2).map(|w| w[1] - w[0]).collect();
+        match keys {
+            Some(_) if self.segments.len() == queries.len() => {
+                self.segments.update(&queries, &lengths)
+            }
+            keys => {
+                self.segments = Segments::cached(&queries, &lengths);
+                let (queries, segments) = (ends.len(), lengths.len());
+                let room = keys.map(|keys| Capacity { queries, keys, segments });
+                self.segments.mirror(self.on.device, room)
+            }
+        }
     }
 }
 
@@ -173,40 +263,42 @@ impl Transformer {
         Ok(Transformer { weights: self.weights.quantized()?, config: self.config })
     }
 
-    /// [`Transformer::forward`] that leaves keys and values of every layer in `cache`, and in
-    /// [`Transformer::hidden`] the last row of each sequence that has one, in their order: of the last
-    /// layer the other rows' keys and values are all that is ever read. Wants an inference workspace.
+    /// [`Transformer::prefill_placed`] of a batch whose ends and offsets are not placed yet.
     ///
     /// # Errors
-    /// As [`Transformer::forward`].
+    /// As there.
     pub fn prefill(
         &self,
         batch: &Packed,
         cache: &mut PromptCache,
         ws: &mut Workspace,
     ) -> Result<()> {
+        let mut ends = Ends::new(self.placement())?;
+        ends.place(&batch.segments, None)?;
+        cache.place(&batch.segments, self.placement())?;
+        self.prefill_placed(batch, &ends, cache, ws)
+    }
+
+    /// [`Transformer::forward`] that leaves keys and values of every layer in `cache`, and in
+    /// [`Transformer::hidden`] the last row of each sequence that has one, in their order: of the last
+    /// layer the other rows' keys and values are all that is ever read. Wants an inference workspace.
+    ///
+    /// # Errors
+    /// As [`Transformer::forward`].
+    pub fn prefill_placed(
+        &self,
+        batch: &Packed,
+        ends: &Ends,
+        cache: &mut PromptCache,
+        ws: &mut Workspace,
+    ) -> Result<()> {
         self.check_lengths(&batch.segments)?;
         let spec = self.attention_spec();
-        let placement = self.placement();
-        let q = &batch.segments.q;
-        cache.offsets.place(q, placement.device, Prompts::ALL_STEPS)?;
-        cache.lengths = placement.indices(q.windows(2).map(|w| w[1] - w[0]).collect())?;
-        let rows = batch.last_rows();
-        let ends = q.windows(2).filter(|w| w[1] > w[0]);
-        let positions = ends.map(|w| w[1] - w[0] - 1).collect();
-        let mut ends = vec![0];
-        ends.extend(q.windows(2).scan(0, |n, w| {
-            *n += u32::from(w[1] > w[0]);
-            Some(*n)
-        }));
-        let mut last = Segments::from_bounds(ends, batch.segments.k.clone());
-        last.mirror(placement.device, None)?;
-        let (rows, positions) = (placement.indices(rows)?, placement.indices(positions)?);
-        let some = Rows { rows: &rows, positions: &positions };
+        let some = Rows { rows: &ends.rows, positions: &ends.positions };
         let (keys, values) = (&mut cache.k, &mut cache.v);
         let end = self.config.num_hidden_layers - 1;
         self.run(&batch.tokens, &batch.positions, Some(some), None, ws, &mut |layer, l| {
-            let segments = if layer == end { &last } else { &batch.segments };
+            let segments = if layer == end { &ends.segments } else { &batch.segments };
             attention::forward(&spec, segments, &l.q, &l.k, &l.v, &mut l.o, &mut l.lse)?;
             std::mem::swap(&mut keys[layer], &mut l.k);
             std::mem::swap(&mut values[layer], &mut l.v);

@@ -249,7 +249,10 @@ impl Weights {
     }
 
     /// `make` of every tensor.
-    fn each(&self, make: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Weights> {
+    ///
+    /// # Errors
+    /// The first that `make` returns.
+    pub fn each(&self, make: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Weights> {
         let some = |x: &Option<Tensor>| x.as_ref().map(&make).transpose();
         let layer = |l: &LayerWeights| -> Result<LayerWeights> {
             Ok(LayerWeights {

@@ -72,13 +72,13 @@ impl LayerWorkspace {
         })
     }
 
-    /// f32 that a training pass of `t` tokens leaves in it.
-    pub fn elements(config: &Config, t: usize) -> usize {
+    /// Bytes that a training pass of `t` tokens leaves in it.
+    pub fn bytes(config: &Config, t: usize, on: Placement) -> u64 {
         let (c, f) = (config.hidden_size, config.intermediate_size);
         let (q, kv) = (config.query_width(), config.kv_width());
         let (h, hkv) = (config.num_attention_heads, config.num_key_value_heads);
-        let norms = if config.qk_norm() { q + kv + h + hkv } else { 0 };
-        t * (4 * c + 2 + 2 * q + 2 * kv + 3 * f + h + norms)
+        let (raw, rstd) = if config.qk_norm() { (q + kv, h + hkv) } else { (0, 0) };
+        on.bytes(t * (2 * c + 2 + h + rstd), t * (2 * c + 2 * q + 2 * kv + 3 * f + raw))
     }
 
     /// Sizes what the keys and values of `t` tokens need: the normalised input and themselves.

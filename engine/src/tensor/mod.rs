@@ -13,9 +13,10 @@ use half::bf16;
 use std::fmt;
 
 /// Where a tensor lies and an operator runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Device {
     /// Host memory; the operators' `cpu` modules.
+    #[default]
     Cpu,
     /// A CUDA device by ordinal; the kernels behind `bindings::launch`.
     Cuda(u32),
@@ -141,6 +142,16 @@ pub struct Tensor {
     storage: Storage,
 }
 
+/// Puts shape and type into the error of a device that has no room.
+fn room(shape: &[usize], dtype: DType) -> impl Fn(bindings::Error) -> bindings::Error {
+    move |mut e| {
+        if let bindings::Error::OutOfMemory { what, .. } = &mut e {
+            *what = format!("a tensor {shape:?} {dtype} ({what})");
+        }
+        e
+    }
+}
+
 fn elements(shape: &[usize]) -> usize {
     shape.iter().product()
 }
@@ -262,11 +273,18 @@ impl Tensor {
     /// As [`Tensor::to`].
     pub fn zeros_on(shape: &[usize], dtype: DType, device: Device) -> Result<Tensor> {
         let n = elements(shape);
+        let told = room(shape, dtype);
         let storage = match (device, dtype) {
             (Device::Cpu, _) => return Ok(Tensor::zeros(shape, dtype)),
-            (Device::Cuda(i), DType::F32) => Storage::CudaF32(Gpu::open(i)?.zeros(n)?),
-            (Device::Cuda(i), DType::Bf16) => Storage::CudaBf16(Gpu::open(i)?.zeros(n)?),
-            (Device::Cuda(i), DType::U32) => Storage::CudaU32(Gpu::open(i)?.zeros(n)?),
+            (Device::Cuda(i), DType::F32) => {
+                Storage::CudaF32(Gpu::open(i)?.zeros(n).map_err(told)?)
+            }
+            (Device::Cuda(i), DType::Bf16) => {
+                Storage::CudaBf16(Gpu::open(i)?.zeros(n).map_err(told)?)
+            }
+            (Device::Cuda(i), DType::U32) => {
+                Storage::CudaU32(Gpu::open(i)?.zeros(n).map_err(told)?)
+            }
         };
         Ok(Tensor { shape: shape.to_vec(), storage })
     }
@@ -314,8 +332,9 @@ impl Tensor {
     /// # Errors
     /// If it is packed, or lies on a GPU that has no room; it is unchanged then.
     pub fn try_resize(&mut self, shape: &[usize]) -> Result<()> {
-        let n = elements(shape);
-        each!(&mut self.storage, v => v.resize(n, Default::default()), b => b.resize(n)?,
+        let (n, dtype) = (elements(shape), self.dtype());
+        each!(&mut self.storage, v => v.resize(n, Default::default()),
+            b => b.resize(n).map_err(room(shape, dtype))?,
             packed => return Err(no_arm("resize", &[self])));
         self.shape.clear();
         self.shape.extend_from_slice(shape);

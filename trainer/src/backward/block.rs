@@ -56,7 +56,8 @@ impl Scratch {
         })
     }
 
-    /// f32 that a backward of `t` tokens asks for; the branch behind a dropout is counted too.
+    /// Elements of a branch's type that a backward of `t` tokens asks for; the branch behind a dropout is
+    /// counted too.
     pub fn elements(config: &Config, t: usize) -> usize {
         let (q, kv) = (config.query_width(), config.kv_width());
         let raw = if config.qk_norm() { q + kv } else { 0 };

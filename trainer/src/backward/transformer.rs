@@ -34,9 +34,10 @@ impl Gradients {
         })
     }
 
-    /// f32 that a backward of `t` tokens and `r` labelled rows works in, beside the weights' gradients.
-    pub fn elements(config: &Config, t: usize, r: usize) -> usize {
-        (2 * r + t) * config.hidden_size + Scratch::elements(config, t)
+    /// Bytes that a backward of `t` tokens and `r` labelled rows works in, beside the weights' gradients.
+    pub fn bytes(config: &Config, (t, r): (usize, usize), on: Placement) -> u64 {
+        let c = config.hidden_size;
+        on.bytes((r + t) * c, r * c + Scratch::elements(config, t))
     }
 
     /// Every tensor that a backward has filled, beside the weights' gradients.

@@ -177,7 +177,9 @@ impl Loss for TrieLoss<'_> {
     fn bytes(&self, config: &Config, labels: usize) -> u64 {
         let (c, rows) = (config.hidden_size, labels.div_ceil(self.tokens.levels().max(1)));
         let size = self.tokens.sizes.iter().max().map_or(0, |&n| n as usize);
-        4 * (2 * (rows + size) * c + rows * (size + 1)) as u64
+        let narrow = if self.on.mixed() { rows * size } else { 0 };
+        let wide = if self.on.mixed() { labels * c } else { 0 };
+        self.on.bytes(size * c + rows * (size + 1) + wide, (2 * rows + size) * c + narrow)
     }
 
     fn at_head(

@@ -23,6 +23,8 @@ pub struct Run {
     pub machine: String,
     /// Where the model ran: `cpu`, `cuda:0`.
     pub device: String,
+    /// Most bytes that tensors held on a GPU.
+    pub peak_gpu_bytes: Option<u64>,
     /// Threads in use.
     pub threads: usize,
     /// Seed of everything random.

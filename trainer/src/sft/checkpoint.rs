@@ -13,7 +13,7 @@ use engine::checkpoint::mmap::Map;
 use engine::checkpoint::{atomic, files};
 use engine::model::weights::slots;
 use engine::model::{Config, Transformer, Weights};
-use engine::{DType, Tensor};
+use engine::{DType, Device, Tensor};
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,9 @@ struct Manifest {
     format: u32,
     sidra: String,
     simd: String,
+    /// What it was computed on and in which precision; "cpu, f32" where it does not say.
+    #[serde(default = "on_cpu")]
+    computed: String,
     run: Identity,
     position: Stored,
     files: BTreeMap<String, Entry>,
@@ -63,6 +66,7 @@ pub struct Saved {
 pub struct Checkpoints {
     folder: PathBuf,
     run: Identity,
+    device: Device,
     every: u64,
     seconds: Duration,
     /// Those known to be good, oldest first.
@@ -72,11 +76,12 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Those of the run `run` in the run folder `root`, as often as `train` says.
-    pub fn new(root: &Path, run: Identity, train: &TrainRecipe) -> Checkpoints {
+    /// Those of the run `run` on `device` in the run folder `root`, as often as `train` says.
+    pub fn new(root: &Path, run: Identity, train: &TrainRecipe, device: Device) -> Checkpoints {
         Checkpoints {
             folder: folder(root),
             run,
+            device,
             every: train.checkpoint_every,
             seconds: Duration::from_secs(train.checkpoint_seconds),
             good: Vec::new(),
@@ -96,7 +101,7 @@ impl Checkpoints {
             match read(&path, config) {
                 Ok((manifest, saved)) => {
                     self.check(&manifest)?;
-                    note_origin(&manifest, observer);
+                    note_origin(&manifest, self.device, observer);
                     self.good = vec![step];
                     return Ok(Some(saved));
                 }
@@ -134,10 +139,15 @@ impl Checkpoints {
         let began = Instant::now();
         let step = at.attempts();
         let path = self.folder.join(name(step));
-        let arrays = [&model.weights, &optimiser.m, &optimiser.v];
-        check_finite(&model.config, arrays, step)?;
+        let config = &model.config;
+        // From a GPU they are copied; before anything is written, since that is where a device that is
+        // gone shows itself.
+        let weights = optimiser.weights(model)?;
+        let [m, v] = optimiser.moments()?;
+        let arrays = [&*weights, &*m, &*v];
+        check_finite(config, arrays, step)?;
         let fresh = atomic::begin_folder(&path)?;
-        self.fill(&fresh, &model.config, arrays, at)
+        self.fill(&fresh, config, arrays, at)
             .and_then(|()| Ok(atomic::replace_folder(&fresh, &path)?))
             .inspect_err(|_| {
                 let _ = files::remove_all(&fresh); // the first error is the one to tell
@@ -165,6 +175,7 @@ impl Checkpoints {
             format: FORMAT,
             sidra: env!("CARGO_PKG_VERSION").into(),
             simd: simd(),
+            computed: computed(self.device),
             run: self.run.clone(),
             position: at.into(),
             files: BTreeMap::from([(STATE.to_string(), entry)]),
@@ -346,8 +357,31 @@ fn simd() -> String {
     format!("{:?}", engine::cpu::simd::level()).to_lowercase()
 }
 
-/// Another program or processor may round otherwise.
-fn note_origin(manifest: &Manifest, observer: &dyn Observer) {
+fn on_cpu() -> String {
+    "cpu, f32".into()
+}
+
+/// The device that computes and its precision: what decides the bits beside the processor.
+fn computed(device: Device) -> String {
+    match device {
+        Device::Cpu => on_cpu(),
+        Device::Cuda(ordinal) => {
+            let facts = engine::device::doctor().gpus.into_iter().find(|g| g.ordinal == ordinal);
+            format!("{}, bf16 with f32 weights", facts.map_or("a GPU".into(), |g| g.name))
+        }
+    }
+}
+
+/// Another program, processor or device may round otherwise.
+fn note_origin(manifest: &Manifest, device: Device, observer: &dyn Observer) {
+    let computing = computed(device);
+    if manifest.computed != computing {
+        observer.note(&format!(
+            "the checkpoint was computed on {}, this run computes on {computing}: the bits differ from an \
+             uninterrupted run",
+            manifest.computed
+        ));
+    }
     let here = [env!("CARGO_PKG_VERSION"), &simd()].map(String::from);
     let there = [&manifest.sidra, &manifest.simd];
     if there.into_iter().ne(&here) {

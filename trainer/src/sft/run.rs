@@ -12,12 +12,16 @@ use crate::loss::{Loss, NextToken, Sample, TrieLoss};
 use crate::memory::MemoryPlan;
 use crate::observe::{Event, Observer, Training};
 use crate::optim::{AdamW, Schedule};
+use engine::Device;
 use engine::model::{Config, Placement, Transformer, Weights, Workspace};
 use engine::sid::{Codes, Trie};
 use engine::text::SidTokens;
+use std::borrow::Cow;
 
 /// What training asks of whoever runs it.
 pub struct Hooks<'a> {
+    /// Where the steps are computed, and the model that is evaluated lies.
+    pub device: Device,
     /// The validation NDCG@10, asked for as the recipe says.
     pub evaluate: &'a mut dyn FnMut(&Transformer) -> Result<f64>,
     /// Is handed every model that is the best so far (the last one where nothing is evaluated).
@@ -60,25 +64,26 @@ pub fn train(
     if sequences.is_empty() {
         return Err(Error::usage("data", "no user has two training events to learn from"));
     }
+    let on = Placement::on(hooks.device);
     let loss: Box<dyn Loss> = match train.objective {
-        Objective::Trie => {
-            Box::new(TrieLoss::new(trie, tokens, train.smoothing as f32, Placement::CPU)?)
-        }
-        Objective::Vocabulary => Box::new(NextToken::new(train.smoothing as f32, Placement::CPU)?),
+        Objective::Trie => Box::new(TrieLoss::new(trie, tokens, train.smoothing as f32, on)?),
+        Objective::Vocabulary => Box::new(NextToken::new(train.smoothing as f32, on)?),
     };
-    let memory = memory(&config, train, longest - 1, &sequences, loss.as_ref());
+    let memory = memory(&config, train, longest - 1, &sequences, loss.as_ref(), on);
     memory.check()?;
     observer.note(&memory.to_string());
+    let mut optimiser = AdamW::new(&config, train.adamw, on)?;
     let weights = Weights::random(&config, seed, model.init_std as f32);
+    let weights = optimiser.adopt(weights)?;
     let mut run = Run {
         train,
         seed,
         ws: match train.recompute {
-            true => Workspace::recomputing(&config, Placement::CPU)?,
-            false => Workspace::training(&config, Placement::CPU)?,
+            true => Workspace::recomputing(&config, on)?,
+            false => Workspace::training(&config, on)?,
         },
-        gradients: Gradients::new(&config, Placement::CPU)?,
-        optimiser: AdamW::new(&config, train.adamw, Placement::CPU)?,
+        gradients: Gradients::new(&config, on)?,
+        optimiser,
         loss,
         model: Transformer { config, weights },
         at: Position::default(),
@@ -136,8 +141,8 @@ impl Run<'_> {
             (hooks.kept)(&saved.position)?;
         }
         let [weights, m, v] = saved.arrays;
-        self.model.weights = weights;
-        (self.optimiser.m, self.optimiser.v) = (m, v);
+        self.model.weights = self.optimiser.adopt(weights)?;
+        self.optimiser.set_moments(m, v)?;
         self.optimiser.steps = saved.position.history.steps;
         self.at = saved.position;
         Ok(())
@@ -166,7 +171,8 @@ impl Run<'_> {
             if observer.stop() {
                 return Ok(false);
             }
-            let (loss, labels) = self.step(group, schedule, observer)?;
+            let stepped = self.step(group, schedule, observer);
+            let (loss, labels) = stepped.map_err(|e| what_would_fit(e, self.train.recompute))?;
             self.at.loss += loss;
             self.at.labels += labels;
             self.at.group += 1;
@@ -217,7 +223,24 @@ impl Run<'_> {
             (self.at.best, self.at.since_best) = (Some(score), 0);
         }
         self.at.history.best_epoch = number;
-        (hooks.keep)(&self.model)
+        match self.optimiser.weights(&self.model)? {
+            Cow::Borrowed(_) => (hooks.keep)(&self.model),
+            Cow::Owned(weights) => {
+                (hooks.keep)(&Transformer { config: self.model.config.clone(), weights })
+            }
+        }
+    }
+}
+
+/// Says how a step that found no room on its device would fit.
+fn what_would_fit(e: Error, recompute: bool) -> Error {
+    match e {
+        Error::Engine(e) if engine::device::is_out_of_memory(&e) => {
+            let or = if recompute { "" } else { ", or set train.recompute = true" };
+            let problem = format!("{e}. Make it smaller{or}; the last checkpoint and model stay");
+            Error::usage("train.batch_tokens", problem)
+        }
+        other => other,
     }
 }
 
@@ -229,9 +252,10 @@ fn memory(
     longest: usize,
     sequences: &[&[u32]],
     loss: &dyn Loss,
+    on: Placement,
 ) -> MemoryPlan {
     let items: usize = sequences.iter().map(|s| s.len().min(train.max_items)).sum();
     let all = items.saturating_mul(longest / train.max_items);
     let tokens = (train.batch_tokens - 1).saturating_add(longest).min(all);
-    MemoryPlan::new(config, (tokens, tokens), loss.bytes(config, tokens), 1, train.recompute)
+    MemoryPlan::new(config, (tokens, tokens), loss.bytes(config, tokens), 1, train.recompute, on)
 }

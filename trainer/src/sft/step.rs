@@ -44,7 +44,9 @@ impl Run<'_> {
         observer: &dyn Observer,
     ) -> Result<(f64, usize)> {
         let at = self.at.attempts();
-        let batches: Vec<Batch> = group.iter().map(|samples| Batch::new(samples)).collect();
+        let device = self.model.placement().device;
+        let upload = |samples: &Vec<Sample>| Batch::new(samples).on(device);
+        let batches = group.iter().map(upload).collect::<engine::Result<Vec<Batch>>>()?;
         let labels: usize = batches.iter().map(|b| b.rows.len()).sum();
         self.gradients.clear()?;
         let mut loss = 0.0;
@@ -66,7 +68,7 @@ impl Run<'_> {
             )?;
             self.at.history.tokens += batch.packed.len() as u64;
         }
-        let norm = AdamW::norm(&self.gradients.weights)?;
+        let norm = self.optimiser.norm(&self.gradients.weights)?;
         if !(norm.is_finite() && loss.is_finite()) {
             self.at.history.skipped += 1;
             let told = self.told(loss / labels as f64, schedule);
@@ -74,12 +76,8 @@ impl Run<'_> {
             return self.skip(loss, norm, observer);
         }
         self.at.failures = 0;
-        self.optimiser.step(
-            &mut self.model.weights,
-            &self.gradients.weights,
-            norm,
-            schedule.at(at),
-        )?;
+        let (weights, gradients) = (&mut self.model.weights, &self.gradients.weights);
+        self.optimiser.step(weights, gradients, norm, schedule.at(at))?;
         self.at.history.steps += 1;
         let mean = loss / labels as f64;
         observer.trained(&Training { gradient_norm: norm, ..self.told(mean, schedule) });

@@ -83,6 +83,7 @@ fn report() -> Report {
             version: nasty(),
             machine: nasty(),
             device: "cpu".into(),
+            peak_gpu_bytes: None,
             threads: 2,
             seed: 7,
             data: json!({"name": nasty(), "source": nasty(), "split_rule": nasty(), "blake3": "ab",

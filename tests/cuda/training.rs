@@ -1,0 +1,159 @@
+//! Training the tiny world on a GPU: what the CPU comes to within the noise of bf16, the same bits after
+//! a stop, and a device that is lost.
+
+use crate::{CUDA, gpu};
+use engine::checkpoint::manifest;
+use engine::sid::Catalogue;
+use engine::{Device, Recommender};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
+use trainer::data::Dataset;
+use trainer::data::world::{WorldSpec, generate};
+use trainer::observe::{Event, Observer, Silent, Training};
+use trainer::recipe::{Recipe, Resolved};
+use trainer::sft::{RunFolder, checkpoint};
+use trainer::{Result, pipeline};
+
+/// Keys of a run of a dozen steps with an evaluation at its end.
+const KEYS: [&str; 16] = [
+    "quantize.codewords=16",
+    "model.hidden_size=32",
+    "model.heads=2",
+    "model.kv_heads=1",
+    "model.intermediate_size=40",
+    "model.layers=1",
+    "evaluate.beam=10",
+    "evidence.enabled=false",
+    "train.batch_tokens=160",
+    "train.epochs=2",
+    "train.evaluate_every=2",
+    "train.evaluate_rows=6",
+    "train.checkpoint_every=4",
+    "train.checkpoint_seconds=0",
+    "train.dropout=0.1",
+    "seed=7",
+];
+
+fn world() -> &'static (Dataset, Catalogue) {
+    static MADE: OnceLock<(Dataset, Catalogue)> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let spec = WorldSpec { users: 24, ..WorldSpec::small(5) };
+        let data = generate(&spec).unwrap().dataset;
+        let recipe = recipe(Device::Cpu, &[]);
+        let (catalogue, _) = pipeline::semantic_ids(&data, &recipe, &Silent).unwrap();
+        (data, catalogue)
+    })
+}
+
+fn recipe(device: Device, more: &[&str]) -> Recipe {
+    let keys: Vec<String> = KEYS.iter().chain(more).map(|k| k.to_string()).collect();
+    Recipe { device, ..Resolved::read(None, &keys).unwrap().recipe }
+}
+
+/// Keeps what it is told, and asks to stop before step `stop`.
+struct Told {
+    stop: u64,
+    steps: AtomicU64,
+    losses: Mutex<Vec<f64>>,
+    notes: Mutex<Vec<String>>,
+}
+
+impl Told {
+    fn new(stop: u64) -> Told {
+        let (steps, losses, notes) = (AtomicU64::new(0), Mutex::default(), Mutex::default());
+        Told { stop, steps, losses, notes }
+    }
+}
+
+impl Observer for Told {
+    fn note(&self, text: &str) {
+        self.notes.lock().unwrap().push(text.into());
+    }
+    fn trained(&self, t: &Training) {
+        if t.event == Event::Step {
+            self.steps.store(t.step, Ordering::Relaxed);
+            self.losses.lock().unwrap().push(t.loss);
+        }
+    }
+    fn stop(&self) -> bool {
+        self.steps.load(Ordering::Relaxed) >= self.stop
+    }
+}
+
+fn train(root: &Path, recipe: &Recipe, told: &Told) -> Result<Recommender> {
+    let (data, catalogue) = world();
+    let run = RunFolder::open(root)?;
+    run.begin(recipe, &data.digest(), false, told)?;
+    Ok(pipeline::train_in(data, catalogue, recipe, &run, told)?.0)
+}
+
+/// The weights that a run's newest checkpoint holds.
+fn weights(root: &Path, model: &Recommender) -> Vec<Vec<f32>> {
+    let folder = root.join("checkpoints");
+    let mut names: Vec<_> =
+        std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
+    names.sort();
+    let saved = checkpoint::open(names.last().unwrap(), &model.model().config).unwrap();
+    saved.arrays.iter().flat_map(|w| w.tensors()).map(|t| t.f32().unwrap().to_vec()).collect()
+}
+
+#[test]
+fn training_is_that_of_the_cpu_and_goes_on_to_the_same_bits() {
+    if gpu().is_none() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let at = |name: &str| root.path().join(name);
+    let run = |name: &str, device: Device, more: &[&str]| {
+        let told = Told::new(u64::MAX);
+        let model = train(&at(name), &recipe(device, more), &told).unwrap();
+        let losses = told.losses.into_inner().unwrap();
+        (weights(&at(name), &model), losses, told.notes.into_inner().unwrap())
+    };
+    let (cpu, cpu_losses, _) = run("cpu", Device::Cpu, &[]);
+    let (cuda, losses, notes) = run("cuda", CUDA, &[]);
+    assert_eq!(losses.len(), cpu_losses.len());
+    assert!(losses.len() >= 8, "{} steps", losses.len());
+    for (step, (a, b)) in losses.iter().zip(&cpu_losses).enumerate() {
+        assert!((a - b).abs() < 0.01 * b, "step {}: loss {a}, {b} on the CPU", step + 1);
+    }
+    assert!(losses.last() < losses.first(), "it learns: {losses:?}");
+    assert!(notes.iter().any(|n| n.contains("on cuda:0")), "memory is told: {notes:?}");
+    // Weights, not moments: Adam's steps have the size of the rate whatever the gradient, so a gradient
+    // near 0 whose sign the noise turns moves a weight the other way. Most go the same way.
+    let third = cpu.len() / 3;
+    let moved = |w: &[Vec<f32>]| -> Vec<f32> { w[..third].iter().flatten().copied().collect() };
+    let (a, b) = (moved(&cuda), moved(&cpu));
+    let norm =
+        |x: &mut dyn Iterator<Item = f32>| x.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+    let off = norm(&mut a.iter().zip(&b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied());
+    assert!(off < 0.1, "weights are {off:.3} of their norm away");
+
+    // Recomputing layers, and stopping twice on the way, change no bit.
+    let bits = |w: &[Vec<f32>]| -> Vec<u32> { w.iter().flatten().map(|v| v.to_bits()).collect() };
+    let (recomputed, ..) = run("recomputed", CUDA, &["train.recompute=true"]);
+    assert!(bits(&recomputed) == bits(&cuda), "recompute");
+    for stop in [2, 5] {
+        let told = Told::new(stop);
+        let stopped = train(&at("stopped"), &recipe(CUDA, &[]), &told);
+        assert!(stopped.is_err(), "stopped on request");
+    }
+    let (resumed, ..) = run("stopped", CUDA, &[]);
+    assert!(bits(&resumed) == bits(&cuda), "resumed");
+
+    // The model that was kept opens on both, and a checkpoint says where it was computed.
+    let folder = at("cuda").join("model");
+    assert!(folder.join(manifest::FILE).is_file());
+    let checkpoint = std::fs::read_dir(at("cuda").join("checkpoints")).unwrap().next().unwrap();
+    let text =
+        std::fs::read_to_string(checkpoint.unwrap().path().join(checkpoint::MANIFEST)).unwrap();
+    assert!(text.contains("bf16 with f32 weights"), "{text}");
+    let there = Recommender::open_on(&folder, engine::Quantize::None, CUDA).unwrap();
+    let here = Recommender::open(&folder).unwrap();
+    let history = [here.item(world().0.items[3].id.as_str()).unwrap()];
+    let first = |r: &Recommender| r.recommend(&history, 5, None).unwrap()[0].score;
+    assert!((first(&there) - first(&here)).abs() < 0.1);
+    let said = Recommender::open_on(&folder, engine::Quantize::Int8, CUDA).unwrap_err().to_string();
+    assert!(said.contains("--device cpu"), "{said}");
+}

@@ -5,5 +5,6 @@
 pub mod atomic;
 pub mod fault;
 pub mod files;
+pub mod gguf;
 pub mod manifest;
 pub mod mmap;

@@ -6,6 +6,7 @@
 pub mod block;
 pub mod config;
 pub mod folder;
+pub mod gguf;
 pub mod kv_cache;
 pub mod placement;
 pub mod transformer;

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "bench")]
 mod bench;
+mod complete;
 mod demo;
 mod doctor;
 mod evaluate;
@@ -69,6 +70,8 @@ enum Command {
     Evaluate(evaluate::Flags),
     /// Recommend items after a history
     Recommend(recommend::Flags),
+    /// Say what a pretrained language model writes next, with log-probabilities
+    Complete(complete::Flags),
     /// Write a CSV of invented events, to try `import` at any size
     #[command(hide = true)]
     MakeLog(make_log::Flags),
@@ -204,6 +207,7 @@ fn dispatch(arguments: Arguments) -> Result<(Answer, u8)> {
         Command::Sft(flags) => sft::run(flags, &context),
         Command::Evaluate(flags) => evaluate::run(flags, &context),
         Command::Recommend(flags) => recommend::run(flags, &context),
+        Command::Complete(flags) => complete::run(flags, &context),
         Command::MakeLog(flags) => make_log::run(flags, &context),
         Command::Report(flags) => report::run(flags, &context),
         Command::Doctor(flags) => doctor::run(flags, &context),

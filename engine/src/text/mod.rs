@@ -1,6 +1,14 @@
 //! Tokens: which token says which code of a semantic ID, prompts made of histories, and the
-//! tokenizer files that other tools read. What the codes mean is `sid`'s business.
+//! tokenizer files that other tools read; of pretrained models, text to tokens and conversations to text. What the codes mean is `sid`'s business.
 
+#[cfg(feature = "tokenizers")]
+mod chat;
 mod sid_tokens;
+#[cfg(feature = "tokenizers")]
+mod tokenizer;
 
+#[cfg(feature = "tokenizers")]
+pub use chat::{ChatTemplate, Message};
 pub use sid_tokens::SidTokens;
+#[cfg(feature = "tokenizers")]
+pub use tokenizer::Tokenizer;

@@ -27,6 +27,9 @@ const AMPERE: Primitive =
 /// ldmatrix.x4, as it is and transposed.
 pub const LDMATRIX: Primitive =
     Primitive { kernel: "conformance_ldmatrix", input: 128, output: 256, ..AMPERE };
+/// 16-byte loads and stores of global memory.
+pub const ACCESS_16: Primitive =
+    Primitive { kernel: "conformance_access_16", input: 128, output: 128, ..AMPERE };
 /// mma.sync m16n8k16: A, B, C → D.
 pub const MMA: Primitive =
     Primitive { kernel: "conformance_mma", input: 128 + 64 + 128, output: 128, ..AMPERE };

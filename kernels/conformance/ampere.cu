@@ -22,6 +22,13 @@ conformance_ldmatrix(uint32_t* __restrict__ out, const uint32_t* __restrict__ in
 }
 SIMT_EXPORT(conformance_ldmatrix)
 
+// Global memory 16 bytes an access: lane l moves the 16 bytes in[4·l ..] to out[4·(31 − l) ..].
+extern "C" __global__ void __launch_bounds__(32)
+conformance_access_16(uint32_t* __restrict__ out, const uint32_t* __restrict__ in) {
+  store_16(out + 4 * (31 - threadIdx.x), load_16(in + 4 * threadIdx.x));
+}
+SIMT_EXPORT(conformance_access_16)
+
 // D = C + A·B: A [16, 16] and B [8, 16] (n outermost, k contiguous) bf16, C and D [16, 8] f32, in this
 // order in `in`. Fragments are read as PTX lays them out, without ldmatrix.
 extern "C" __global__ void __launch_bounds__(32)

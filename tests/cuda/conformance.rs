@@ -49,6 +49,14 @@ fn ldmatrix() {
 }
 
 #[test]
+fn access_16() {
+    let x: Vec<u32> = (0..128).map(|i| 0x9e37_79b9u32.wrapping_mul(i + 1)).collect();
+    let Some(got) = run(prim::ACCESS_16, &x) else { return };
+    let want: Vec<u32> = x.chunks(4).rev().flatten().copied().collect();
+    assert_eq!(got, want);
+}
+
+#[test]
 fn mma() {
     let (a, b) = (integers(1, 256), integers(2, 128));
     let c: Vec<f32> = (0..128).map(|i| i as f32 * 8.0 - 500.0).collect();

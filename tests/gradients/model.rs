@@ -333,3 +333,51 @@ fn gradients_of_packed_samples_are_the_sum_of_their_own() {
         );
     }
 }
+
+/// A prompt with its answers behind it has the loss and the gradients of each answer behind a copy of the
+/// prompt: what the tree mask promises, through rotation, norms and both directions of attention.
+#[test]
+fn a_shared_prompt_trains_as_copies_of_it() {
+    let groups = [
+        (vec![1, 4, 9, 3, 20], vec![vec![7, 8], vec![5], vec![6, 11, 2], vec![]]),
+        (vec![1], vec![vec![3, 17], vec![12]]),
+        (vec![2, 6, 6], vec![vec![4, 4, 10]]),
+    ];
+    let mut copies = Vec::new();
+    for (prompt, answers) in &groups {
+        for answer in answers.iter().filter(|a| !a.is_empty()) {
+            let tokens = [prompt.clone(), answer.clone()].concat();
+            copies.push(Sample { tokens, learn_from: prompt.len(), ..Sample::default() });
+        }
+    }
+    for architecture in [Architecture::Llama, Architecture::Qwen2, Architecture::Qwen3] {
+        let config = config(architecture, true);
+        let model = model(&config);
+        let (shared, expanded) = (Batch::branching(&groups), Batch::new(&copies));
+        assert_eq!(shared.labels.u32().unwrap(), expanded.labels.u32().unwrap());
+        assert!(shared.packed.len() < expanded.packed.len());
+        let w: Vec<Vec<f64>> = model
+            .weights
+            .tensors()
+            .map(|t| t.f32().unwrap().iter().map(|&x| f64::from(x)).collect())
+            .collect();
+        let spec = model.attention_spec();
+        let [one, other] =
+            [&shared, &expanded].map(|batch| reference_loss(&config, &w, batch, &spec));
+        approx::assert_relative_eq!(one, other, max_relative = 1e-13);
+
+        let [(l, g), (le, ge)] = [&shared, &expanded].map(|batch| {
+            engine_gradients(&model, batch, &mut NextToken::new(0.0, Placement::CPU).unwrap())
+        });
+        approx::assert_relative_eq!(l, le, max_relative = 1e-6);
+        for (g, ge) in g.iter().zip(&ge) {
+            // f32 sums in another order: a few steps of the largest element.
+            let largest = ge.iter().fold(0.0f64, |m, g| m.max(g.abs()));
+            approx::assert_abs_diff_eq!(
+                g[..],
+                ge[..],
+                epsilon = 32.0 * f64::from(f32::EPSILON) * largest
+            );
+        }
+    }
+}

@@ -26,6 +26,8 @@ fn cases() -> Vec<Case> {
         Segments::packed(&[129]),
         Segments::cached(&[1, 0, 3], &[300, 5, 70]),
         Segments::cached(&[40, 1], &[100, 1]),
+        Segments::branching(&[(70, vec![4, 0, 1, 5, 4, 4]), (3, vec![]), (1, vec![90, 2])]),
+        answers_behind_a_cached_prompt(),
     ];
     for segments in &shapes {
         for (heads, kv_heads) in [(2, 2), (3, 1), (6, 2), (40, 1)] {
@@ -44,6 +46,13 @@ fn cases() -> Vec<Case> {
         cases.push(Case { spec: spec(1, 1, 5), segments, sharpness });
     }
     cases
+}
+
+/// 70 keys of a prompt, of which the last five are asked again, then answers of 3, 66 and 1.
+fn answers_behind_a_cached_prompt() -> Segments {
+    let mut segments = Segments::cached(&[75, 2], &[140, 2]);
+    segments.answers = vec![70, 73, 139];
+    segments
 }
 
 struct Inputs {
@@ -146,6 +155,65 @@ fn a_cache_in_front_changes_nothing() {
     assert_eq!(fast(&late, &x)[0], last(&o));
 }
 
+/// Answers to one prompt are each what they would be behind a prompt of their own, bit for bit, whatever
+/// answers stand beside them; gradients of the prompt's keys are the sums of what each copy gets.
+#[test]
+fn answers_to_one_prompt_are_answers_to_copies_of_it() {
+    let spec = spec(6, 2, 20);
+    let (wq, wk) = (6 * 20, 2 * 20);
+    let (prompt, answers) = (90, [4u32, 70, 1, 4]);
+    let total = prompt + answers.iter().sum::<u32>() as usize;
+    let segments = Segments::branching(&[(prompt as u32, answers)]);
+    let tree = Case { spec, segments, sharpness: 1.0 };
+    let x = tree.inputs();
+    let [o, lse, dq, dk, dv] = fast(&tree, &x);
+    let (mut sum_k, mut sum_v) = (vec![0.0; prompt * wk], vec![0.0; prompt * wk]);
+    let mut at = prompt;
+    for (g, n) in answers.into_iter().enumerate() {
+        let rows = at..at + n as usize;
+        at = rows.end;
+        let cut =
+            |x: &[f32], w: usize| [&x[..prompt * w], &x[rows.start * w..rows.end * w]].concat();
+        let mut d_o = cut(&x.d_o, wq);
+        if g > 0 {
+            d_o[..prompt * wq].fill(0.0); // the prompt's own rows count once
+        }
+        let copy = Inputs { q: cut(&x.q, wq), k: cut(&x.k, wk), v: cut(&x.v, wk), d_o };
+        let segments = Segments::packed(&[prompt as u32 + n]);
+        let [oc, lsec, dqc, dkc, dvc] = fast(&Case { spec, segments, sharpness: 1.0 }, &copy);
+        let n = n as usize;
+        // Forward: the blocks of keys of a copy run across prompt and answer, those of the tree do not.
+        for (one, all, w) in [(&oc, &o, wq), (&lsec, &lse, 6), (&dqc, &dq, wq)] {
+            near(&one[prompt * w..], &all[rows.start * w..rows.end * w]);
+        }
+        for (one, all) in [(&dkc, &dk), (&dvc, &dv)] {
+            near(&one[prompt * wk..], &all[rows.start * wk..rows.end * wk]);
+        }
+        for (sum, one) in sum_k.iter_mut().zip(&dkc).chain(sum_v.iter_mut().zip(&dvc)) {
+            *sum += one;
+        }
+        // An answer alone behind the prompt has the bits of the answer among others.
+        let segments = Segments::branching(&[(prompt as u32, [n as u32])]);
+        let alone = fast(&Case { spec, segments, sharpness: 1.0 }, &copy);
+        for (one, all, w) in [(&alone[0], &o, wq), (&alone[1], &lse, 6), (&alone[2], &dq, wq)] {
+            assert_eq!(&one[prompt * w..], &all[rows.start * w..rows.end * w], "answer {g}");
+        }
+    }
+    assert_eq!(at, total);
+    near(&sum_k, &dk[..prompt * wk]);
+    near(&sum_v, &dv[..prompt * wk]);
+    for threads in [1, 3] {
+        let all = rayon_pool(threads).install(|| fast(&tree, &x));
+        assert_eq!(all, [&o, &lse, &dq, &dk, &dv].map(Vec::clone), "{threads} threads");
+    }
+}
+
+/// Sums of f32 in another order: a few steps at the largest element.
+fn near(x: &[f32], y: &[f32]) {
+    let largest = y.iter().fold(0.0f32, |m, y| m.max(y.abs()));
+    approx::assert_abs_diff_eq!(x, y, epsilon = 16.0 * f32::EPSILON * largest);
+}
+
 #[test]
 fn bad_calls_are_refused() {
     let x = tensor(&[0.0; 16]);
@@ -166,4 +234,14 @@ fn bad_calls_are_refused() {
     refused(spec(1, 1, 4), Segments::from_bounds(vec![], vec![]), "ascend from 0");
     refused(spec(1, 1, 4), Segments::from_bounds(vec![0, 5, 4], vec![0, 4, 4]), "ascend from 0");
     refused(spec(1, 1, 4), Segments::packed(&[u32::MAX, 9]), "q holds 16");
+    for (answers, word) in [
+        (vec![2, 2], "one after another"),
+        (vec![0], "no prompt before it"),
+        (vec![1, 4], "no prompt before it"),
+        (vec![5], "row 5 of 4 rows"),
+    ] {
+        let mut branching = Segments::packed(&[4]);
+        branching.answers = answers;
+        refused(spec(1, 1, 4), branching, word);
+    }
 }

@@ -52,6 +52,31 @@ impl Packed {
         }
     }
 
+    /// Packs prompts, each with the answers to it behind it: every answer sees the prompt and itself, so
+    /// positions count on from the prompt's in each ([`Segments::branching`]). Row for row and gradient for
+    /// gradient this is each answer packed behind a copy of its prompt, at the cost of one.
+    pub fn branching<S: AsRef<[u32]>>(groups: &[(S, Vec<S>)]) -> Packed {
+        let (mut tokens, mut positions, mut lens) = (Vec::new(), Vec::new(), Vec::new());
+        for (prompt, answers) in groups {
+            let prompt = prompt.as_ref();
+            let first = prompt.len() as u32;
+            tokens.extend_from_slice(prompt);
+            positions.extend(0..first);
+            for answer in answers.iter().map(AsRef::as_ref) {
+                tokens.extend_from_slice(answer);
+                positions.extend((first..).take(answer.len()));
+            }
+            let answers = answers.iter().map(|a| a.as_ref().len() as u32);
+            lens.push((first, answers.collect::<Vec<_>>()));
+        }
+        let total = tokens.len();
+        Packed {
+            tokens: Tensor::from_u32(&[total], tokens),
+            positions: Tensor::from_u32(&[total], positions),
+            segments: Segments::branching(&lens),
+        }
+    }
+
     /// The same batch with its tokens and positions on `device`.
     ///
     /// # Errors
@@ -148,8 +173,12 @@ impl Ends {
     /// there were as many. Copies from the host.
     ///
     /// # Errors
-    /// More keys than there is room for; the device's.
+    /// More keys than there is room for; prompts that branch; the device's.
     pub fn place(&mut self, prompts: &Segments, keys: Option<usize>) -> Result<()> {
+        if !prompts.answers.is_empty() {
+            let problem = "they branch into answers, which have an end each".to_string();
+            return Err(Error::invalid("prompts", problem));
+        }
         let bounds = || prompts.q.windows(2);
         let ends: Vec<u32> = bounds().filter(|w| w[1] > w[0]).map(|w| w[1] - 1).collect();
         let last = |w: &[u32]| (w[1] > w[0]).then(|| w[1] - w[0] - 1);

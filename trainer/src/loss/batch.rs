@@ -81,6 +81,39 @@ impl Batch {
         }
     }
 
+    /// Packs prompts with the answers to them, each prompt once ([`Packed::branching`]): every token of every
+    /// answer is a label, first to last, answer after answer. Each answer's first label is predicted at a row
+    /// of its own, a copy of the prompt's last token, so no row has two labels.
+    ///
+    /// # Panics
+    /// If a prompt has no token.
+    pub fn branching<S: AsRef<[u32]>>(groups: &[(S, Vec<S>)]) -> Batch {
+        let (mut rows, mut labels, mut at) = (Vec::new(), Vec::new(), 0u32);
+        let mut inputs = Vec::with_capacity(groups.len());
+        for (prompt, answers) in groups {
+            let (last, shared) = prompt.as_ref().split_last().expect("a prompt has a token");
+            at += shared.len() as u32;
+            let mut branches = Vec::with_capacity(answers.len());
+            for answer in answers.iter().map(AsRef::as_ref) {
+                let Some((_, before)) = answer.split_last() else { continue };
+                rows.extend((at..).take(answer.len()));
+                labels.extend_from_slice(answer);
+                at += answer.len() as u32;
+                branches.push(std::iter::once(last).chain(before).copied().collect());
+            }
+            inputs.push((shared.to_vec(), branches));
+        }
+        let mut teaching = Teaching::default();
+        labels.iter().for_each(|_| teaching.push(std::iter::empty()));
+        Batch {
+            packed: Packed::branching(&inputs),
+            rows: Tensor::from_u32(&[rows.len()], rows),
+            labels: Tensor::from_u32(&[labels.len()], labels.clone()),
+            next: labels,
+            teaching,
+        }
+    }
+
     /// The same batch with what the model reads on `device`, by way of pinned memory.
     ///
     /// # Errors

@@ -4,7 +4,9 @@
 //!
 //! Queries stand at the end of their segment's keys, so a prompt behind a KV cache is the same call;
 //! query head h uses kv head h / (H / Hkv). Forward keeps lse[i] = ln Σ_j exp(scale · q[i]·k[j]), from
-//! which backward recomputes the weights: no S × S matrix exists anywhere.
+//! which backward recomputes the weights: no S × S matrix exists anywhere. A segment may be a prompt and
+//! several answers to it, which share the prompt's keys and do not see each other ([`Segments::branching`]):
+//! then j runs over the prompt and i's own answer (Prefix Grouper, Liu et al. 2025).
 //! On a GPU, q, k, v, o and the gradients are bf16 and the segments need a mirror there
 //! ([`Segments::mirror`]); the heads' size is 16, 32, 64 or 128.
 //! Elsewhere: beams over a shared prompt (`ops::attention_decode`), rotation of q and k (`ops::rope`).
@@ -190,12 +192,9 @@ impl Spec {
 
     /// Pairs of a query and a key that it sees, over all segments, for one head.
     fn pairs(segments: &Segments) -> u64 {
-        let length = |bounds: &[u32], b: usize| u64::from(bounds[b + 1] - bounds[b]);
         (0..segments.len())
-            .map(|b| {
-                let (tq, tk) = (length(&segments.q, b), length(&segments.k, b));
-                tq * (tk - tq) + tq * (tq + 1) / 2
-            })
+            .flat_map(|b| (0..(segments.q[b + 1] - segments.q[b]) as usize).map(move |i| (b, i)))
+            .map(|(b, i)| segments.seen(b, i).map(|keys| keys.len() as u64).iter().sum::<u64>())
             .sum()
     }
 

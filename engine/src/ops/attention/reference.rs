@@ -3,14 +3,15 @@
 use super::{Segments, Spec};
 use crate::ops::Real;
 
-/// Calls `f(query row, first key row, keys seen, query head, kv head)` for every query and head.
-fn each(spec: &Spec, segments: &Segments, mut f: impl FnMut(usize, usize, usize, usize, usize)) {
+/// Calls `f(query row, key rows that it sees, query head, kv head)` for every query and head.
+fn each(spec: &Spec, segments: &Segments, mut f: impl FnMut(usize, &[usize], usize, usize)) {
     for b in 0..segments.len() {
         let (q0, q1) = (segments.q[b] as usize, segments.q[b + 1] as usize);
-        let (k0, k1) = (segments.k[b] as usize, segments.k[b + 1] as usize);
         for t in q0..q1 {
+            let [shared, own] = segments.seen(b, t - q0);
+            let keys: Vec<usize> = shared.chain(own).map(|j| segments.k[b] as usize + j).collect();
             for h in 0..spec.heads {
-                f(t, k0, (k1 - k0) - (q1 - q0) + (t - q0) + 1, h, h / spec.group());
+                f(t, &keys, h, h / spec.group());
             }
         }
     }
@@ -32,9 +33,10 @@ pub fn forward<R: Real>(
 ) {
     let (d, heads, kv_heads) = (spec.head_dim, spec.heads, spec.kv_heads);
     let scale = <R as From<f32>>::from(spec.scale);
-    each(spec, segments, |t, first, seen, h, g| {
+    each(spec, segments, |t, keys, h, g| {
         let row = (t * heads + h) * d;
-        let key = |j: usize| ((first + j) * kv_heads + g) * d;
+        let key = |j: usize| (keys[j] * kv_heads + g) * d;
+        let seen = keys.len();
         let x: Vec<R> =
             (0..seen).map(|j| scale * dot(&q[row..row + d], &k[key(j)..key(j) + d])).collect();
         let m = x.iter().copied().fold(R::neg_infinity(), R::max);
@@ -65,11 +67,11 @@ pub fn backward<R: Real>(
     for x in [&mut *dq, &mut *dk, &mut *dv] {
         x.fill(R::zero());
     }
-    each(spec, segments, |t, first, seen, h, g| {
+    each(spec, segments, |t, keys, h, g| {
         let row = (t * heads + h) * d;
         let delta = dot(&o[row..row + d], &d_o[row..row + d]);
-        for j in 0..seen {
-            let key = ((first + j) * kv_heads + g) * d;
+        for &j in keys {
+            let key = (j * kv_heads + g) * d;
             let p = (scale * dot(&q[row..row + d], &k[key..key + d]) - lse[t * heads + h]).exp();
             let dp = dot(&d_o[row..row + d], &v[key..key + d]);
             let ds = scale * p * (dp - delta);

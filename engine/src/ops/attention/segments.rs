@@ -1,6 +1,7 @@
 //! Where each sequence of a packed batch stands, on the host and, for kernels, on a GPU.
 
 use super::OP;
+use super::tile::Branches;
 use crate::error::{Error, Result};
 use crate::tensor::Device;
 use bindings::Gpu;
@@ -9,6 +10,11 @@ use bindings::launch::attention::Plan;
 pub use bindings::launch::attention::Capacity;
 
 /// Where each segment's tokens stand: queries `q[b] .. q[b + 1]`, keys `k[b] .. k[b + 1]`.
+///
+/// A segment may *branch*: prompt | answer 1 | … | answer G, where a token of the prompt sees what came
+/// before it, and a token of an answer the whole prompt and what came before it in its own answer. It is
+/// what G sequences of prompt and answer would be, with the prompt computed once; so positions of every
+/// answer count on from the prompt's. [`Segments::branching`] makes such batches.
 ///
 /// The CPU reads these bounds. Kernels read a *mirror* of them, the list of tiles that a block each works
 /// off, which is made once per batch and shared by all layers:
@@ -28,6 +34,9 @@ pub struct Segments {
     pub q: Vec<u32>,
     /// Running sum of key lengths, B + 1 numbers from 0 to S.
     pub k: Vec<u32>,
+    /// Rows of k at which an answer begins, ascending; the rows of its segment before the first are the
+    /// prompt that its answers share, at least one. A segment that none lies in does not branch.
+    pub answers: Vec<u32>,
     mirror: Option<Mirror>,
 }
 
@@ -37,18 +46,20 @@ struct Mirror {
     plan: Plan,
     q: Vec<u32>,
     k: Vec<u32>,
+    answers: Vec<u32>,
 }
 
 impl Clone for Segments {
     /// The bounds; a mirror stays with the original, whose [`Segments::update`] writes into it.
     fn clone(&self) -> Self {
-        Segments::from_bounds(self.q.clone(), self.k.clone())
+        let answers = self.answers.clone();
+        Segments { answers, ..Segments::from_bounds(self.q.clone(), self.k.clone()) }
     }
 }
 
 impl PartialEq for Segments {
     fn eq(&self, other: &Self) -> bool {
-        (&self.q, &self.k) == (&other.q, &other.k)
+        (&self.q, &self.k, &self.answers) == (&other.q, &other.k, &other.answers)
     }
 }
 impl Eq for Segments {}
@@ -67,9 +78,35 @@ impl Segments {
         segments
     }
 
-    /// Segments between these running sums; operators check them.
+    /// Segments of a prompt and the answers to it, of these lengths, which share the prompt and do not
+    /// see each other. Answers without tokens leave no trace; without a prompt each is a segment of its own.
+    pub fn branching<A: AsRef<[u32]>>(groups: &[(u32, A)]) -> Self {
+        let mut segments = Segments::default();
+        let mut lengths = Vec::with_capacity(groups.len());
+        let mut at = 0u32;
+        for (prompt, answers) in groups {
+            let answers = answers.as_ref().iter().copied();
+            if *prompt == 0 {
+                lengths.extend(answers.clone());
+                at = answers.fold(at, u32::saturating_add);
+                continue;
+            }
+            let start = at;
+            at = at.saturating_add(*prompt);
+            for n in answers.filter(|&n| n > 0) {
+                segments.answers.push(at);
+                at = at.saturating_add(n);
+            }
+            lengths.push(at - start);
+        }
+        sums(&lengths, &mut segments.q);
+        segments.k.clone_from(&segments.q);
+        segments
+    }
+
+    /// Segments between these running sums, none of which branches; operators check them.
     pub fn from_bounds(q: Vec<u32>, k: Vec<u32>) -> Self {
-        Segments { q, k, mirror: None }
+        Segments { q, k, answers: Vec::new(), mirror: None }
     }
 
     /// Mirrors the bounds on `device`, for the operators' CUDA arms. Without a capacity the mirror fits
@@ -80,13 +117,24 @@ impl Segments {
     pub fn mirror(&mut self, device: Device, capacity: Option<Capacity>) -> Result<()> {
         let Device::Cuda(ordinal) = device else { return Ok(()) };
         self.check()?;
+        self.check_mirrored()?;
         let gpu = Gpu::open(ordinal)?;
         let plan = match capacity {
             None => Plan::new(&gpu, &self.q, &self.k)?,
             Some(capacity) => Plan::with_capacity(&gpu, capacity, &self.q, &self.k)?,
         };
-        self.mirror = Some(Mirror { plan, q: self.q.clone(), k: self.k.clone() });
+        let answers = self.answers.clone();
+        self.mirror = Some(Mirror { plan, q: self.q.clone(), k: self.k.clone(), answers });
         Ok(())
+    }
+
+    fn check_mirrored(&self) -> Result<()> {
+        if self.answers.is_empty() {
+            return Ok(());
+        }
+        let problem = "segments that branch run on the CPU alone so far; pack each answer with its \
+                       own copy of the prompt";
+        Err(Error::invalid("attention: segments", problem.to_string()))
     }
 
     /// Other lengths in the same memory, here and in the mirror if there is one: what captured graphs see
@@ -101,8 +149,9 @@ impl Segments {
             mirror.plan.set(&next.q, &next.k)?;
             mirror.q.clone_from(&next.q);
             mirror.k.clone_from(&next.k);
+            mirror.answers.clone_from(&next.answers);
         }
-        (self.q, self.k) = (next.q, next.k);
+        (self.q, self.k, self.answers) = (next.q, next.k, next.answers);
         Ok(())
     }
 
@@ -112,7 +161,7 @@ impl Segments {
     /// If there is none, or it mirrors other bounds or another GPU's.
     pub(super) fn plan(&self, device: Device) -> Result<&Plan> {
         let wrong = |problem: String| Error::invalid("attention: segments", problem);
-        let Some(Mirror { plan, q, k }) = &self.mirror else {
+        let Some(Mirror { plan, q, k, answers }) = &self.mirror else {
             let mend = "call Segments::mirror once a batch, before the first layer";
             return Err(wrong(format!("they have no mirror on {device}; {mend}")));
         };
@@ -120,7 +169,7 @@ impl Segments {
         if there != device {
             return Err(wrong(format!("their mirror is on {there}, the tensors are on {device}")));
         }
-        if (q, k) != (&self.q, &self.k) {
+        if (q, k, answers) != (&self.q, &self.k, &self.answers) {
             return Err(wrong(
                 "they changed since they were mirrored; call Segments::update".into(),
             ));
@@ -137,6 +186,36 @@ impl Segments {
             Device::Cpu => Ok((self.queries(), self.keys())),
             Device::Cuda(_) => {
                 self.plan(device).map(|plan| (plan.capacity().queries, plan.capacity().keys))
+            }
+        }
+    }
+
+    /// How segment b branches.
+    pub(super) fn branches(&self, b: usize) -> Branches<'_> {
+        let (key, end) = (self.k[b], self.k[b + 1]);
+        let of = |row: u32| self.answers.partition_point(|&a| a < row);
+        let answers = &self.answers[of(key)..of(end)];
+        let prompt = (answers.first().copied().unwrap_or(end) - key) as usize;
+        Branches { prompt, answers, key: key as usize }
+    }
+
+    /// Queries of segment b that stand in its prompt; all where it does not branch.
+    pub(super) fn prompt_queries(&self, b: usize) -> usize {
+        let (queries, keys) = (self.q[b + 1] - self.q[b], self.k[b + 1] - self.k[b]);
+        self.branches(b).prompt.saturating_sub((keys - queries) as usize)
+    }
+
+    /// The keys of segment b that its query i sees, counted from the segment's first: those of the prompt
+    /// before the first answer, then those from the start of its own.
+    pub(super) fn seen(&self, b: usize, i: usize) -> [std::ops::Range<usize>; 2] {
+        let before = (self.k[b + 1] - self.k[b]) - (self.q[b + 1] - self.q[b]);
+        let (position, branches) = (before as usize + i, self.branches(b));
+        let after = branches.answers.partition_point(|&a| (a as usize) <= branches.key + position);
+        match after.checked_sub(1) {
+            None => [0..position + 1, 0..0],
+            Some(own) => {
+                let own = branches.answers[own] as usize - branches.key;
+                [0..branches.prompt, own..position + 1]
             }
         }
     }
@@ -178,6 +257,15 @@ impl Segments {
                     "segment {b} has {tq} queries but {tk} keys; a query is among its keys"
                 ));
             }
+        }
+        if !self.answers.is_sorted_by(|a, b| a < b) {
+            return wrong("answers do not begin one after another".into());
+        }
+        if let Some(&a) = self.answers.iter().find(|&a| self.k.binary_search(a).is_ok()) {
+            return wrong(format!("an answer begins at row {a} of k, with no prompt before it"));
+        }
+        if let Some(&a) = self.answers.last().filter(|&&a| a as usize > self.keys()) {
+            return wrong(format!("an answer begins at row {a} of {} rows of k", self.keys()));
         }
         Ok(())
     }

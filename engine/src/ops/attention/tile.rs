@@ -98,36 +98,111 @@ pub(crate) fn copy<S: Simd>(s: S, src: &[f32], dst: &mut [f32]) {
     }
 }
 
-/// Which keys a tile's rows see: all of `total` but those behind their own position.
+/// Consecutive keys, and which rows of a tile see them: each of `rows` those up to its own position.
+/// A tile may look at several such stretches, one after another.
 #[derive(Clone, Copy)]
 pub(crate) struct Sight {
-    /// Keys that end at the last row's own: the loop's bound.
+    /// The first key.
+    pub start: usize,
+    /// Keys end before this one, with the last row's own: the loop's bound.
     pub total: usize,
-    /// Position of the first query among the keys; at `total` or above, every row sees every key.
+    /// Position of the first of `rows` among the keys; at `total` or above, all of them see every key.
     pub first: usize,
+    /// Rows that see any of these keys: from the one, before the other.
+    pub rows: (usize, usize),
     /// G.
     pub group: usize,
 }
 
 impl Sight {
+    /// Every row sees every key before `total`.
+    pub fn all(total: usize, group: usize) -> Self {
+        Sight { start: 0, total, first: total, rows: (0, usize::MAX), group }
+    }
+
+    /// Queries at position `first` and behind see the keys up to their own, the last of all `total`.
+    pub fn causal(first: usize, total: usize, group: usize) -> Self {
+        Sight { start: 0, total, first, rows: (0, usize::MAX), group }
+    }
+
+    /// The vectors of rows, out of `columns` (a multiple of `lanes`), that hold one of `rows`.
+    #[inline(always)]
+    pub fn columns(self, columns: usize, lanes: usize) -> std::ops::Range<usize> {
+        self.rows.0 / lanes * lanes..self.rows.1.min(columns).next_multiple_of(lanes)
+    }
+
     /// Leading rows that do not see key `j`.
     #[inline(always)]
     pub fn hidden(self, j: usize) -> usize {
-        j.saturating_sub(self.first) * self.group
+        self.rows.0 + j.saturating_sub(self.first) * self.group
     }
 
-    /// How many of the first keys from `k0` on every row from `row` on sees, at most `n`.
+    /// How many of the first keys from `k0` on each of the `lanes` rows from `row` on sees, at most `n`.
     #[inline(always)]
-    pub fn open(self, (k0, n): (usize, usize), row: usize) -> usize {
-        (self.first + row / self.group + 1).saturating_sub(k0).min(n)
+    pub fn open(self, (k0, n): (usize, usize), row: usize, lanes: usize) -> usize {
+        if row < self.rows.0 || row + lanes > self.rows.1 {
+            return 0;
+        }
+        (self.first + (row - self.rows.0) / self.group + 1).saturating_sub(k0).min(n)
     }
 
     /// How many of the keys `k0 .. k0 + n` rows before `end` may see, rounded up to whole blocks. A
     /// tile's products go by vectors of rows: what only later rows see, only later rows compute.
     #[inline(always)]
     pub fn seen(self, (k0, n): (usize, usize), end: usize) -> usize {
-        let seen = (self.first + end.div_ceil(self.group)).saturating_sub(k0);
+        let rows = end.saturating_sub(self.rows.0);
+        let seen = (self.first + rows.div_ceil(self.group)).saturating_sub(k0);
         seen.next_multiple_of(BLOCK).min(n)
+    }
+
+    /// For the vector of rows from `row` on: `hide` where one does not see key `j`, +∞ where it does.
+    #[inline(always)]
+    pub fn bound<S: Simd>(self, s: S, j: usize, row: usize, hide: &Bounds) -> S::V {
+        let bound = only_from(s, self.hidden(j).saturating_sub(row), hide);
+        if row + S::LANES <= self.rows.1 {
+            return bound;
+        }
+        s.min(bound, only_before(s, self.rows.1.saturating_sub(row), hide))
+    }
+}
+
+/// How a segment's queries stand to its keys: all in a row, or answers behind a prompt that they share.
+#[derive(Clone, Copy)]
+pub(crate) struct Branches<'a> {
+    /// Keys before the first answer.
+    pub prompt: usize,
+    /// Where answers begin, as rows of k, and which row is the segment's first; none: nothing branches.
+    pub answers: &'a [u32],
+    pub key: usize,
+}
+
+impl<'a> Branches<'a> {
+    /// What the tile of `queries` queries from `position` on sees. It may not hold both prompt and answers.
+    #[inline(always)]
+    pub fn sights(
+        self,
+        position: usize,
+        queries: usize,
+        group: usize,
+    ) -> impl Iterator<Item = Sight> + 'a {
+        let (end, key) = (position + queries, self.key);
+        let plain = position < self.prompt || self.answers.is_empty();
+        let answers = if plain { &[] } else { self.answers };
+        let shared = if plain {
+            Sight::causal(position, end, group)
+        } else {
+            Sight::all(self.prompt, group)
+        };
+        // From the answer that `position` is in on.
+        let from = answers.partition_point(|&a| a as usize - key <= position).saturating_sub(1);
+        let own = (from..answers.len()).map_while(move |i| {
+            let start = answers[i] as usize - key;
+            let next = answers.get(i + 1).map_or(end, |&a| (a as usize - key).min(end));
+            let first = start.max(position);
+            let rows = ((first - position) * group, (next - position) * group);
+            (start < end).then_some(Sight { start, total: next, first, rows, group })
+        });
+        std::iter::once(shared).chain(own)
     }
 }
 
@@ -165,41 +240,65 @@ impl<'a> Tile<'a> {
         Tile { rows, ld, head_dim, q, s, o, max, sum: &mut rest[..ld] }
     }
 
-    /// Attends to `cache` from scratch: afterwards row r's output is column r of `o` over `sum[r]`.
+    /// Attends to `cache` from scratch, to one stretch of keys after another: afterwards row r's output is
+    /// column r of `o` over `sum[r]`. The first stretch must show every row something, or nothing to any.
     #[inline(always)]
-    pub fn attend<S: Simd>(&mut self, s: S, scale: f32, cache: Cache, sight: Sight) {
-        let (ld, d) = (self.ld, self.head_dim);
-        let columns = self.rows.next_multiple_of(S::LANES);
+    pub fn attend<S: Simd>(
+        &mut self,
+        s: S,
+        scale: f32,
+        cache: Cache,
+        sights: impl IntoIterator<Item = Sight>,
+    ) {
         self.max.fill(f32::NEG_INFINITY);
         self.sum.fill(0.0);
-        if sight.total == 0 {
+        let mut fresh = true;
+        for sight in sights {
+            for k0 in (sight.start..sight.total).step_by(KEYS) {
+                self.see(s, scale, cache, sight, (k0, KEYS.min(sight.total - k0)), fresh);
+                fresh = false;
+            }
+        }
+        if fresh {
             self.o.fill(0.0);
         }
-        for k0 in (0..sight.total).step_by(KEYS) {
-            let n = KEYS.min(sight.total - k0);
-            let mut from = 0;
-            for c in (0..columns).step_by(S::LANES) {
-                let to = sight.seen((k0, n), c + S::LANES);
-                if to > from {
-                    let keys = &cache.k[(k0 + from) * cache.stride..];
-                    let keys = Left { data: keys, row: cache.stride, col: 1 };
-                    let (q, out) = (&self.q[c..], &mut self.s[from * ld + c..]);
-                    product(s, keys, (to - from, d, columns - c), q, ld, out, ld, false);
-                    from = to;
-                }
-                self.soften(s, scale, sight, (k0, to), c);
+    }
+
+    /// Takes the keys `k0 .. k0 + n` in; the first ones of all where `fresh`.
+    #[inline(always)]
+    fn see<S: Simd>(
+        &mut self,
+        s: S,
+        scale: f32,
+        cache: Cache,
+        sight: Sight,
+        (k0, n): (usize, usize),
+        fresh: bool,
+    ) {
+        let (ld, d) = (self.ld, self.head_dim);
+        let columns = sight.columns(self.rows.next_multiple_of(S::LANES), S::LANES);
+        let mut from = 0;
+        for c in columns.clone().step_by(S::LANES) {
+            let to = sight.seen((k0, n), c + S::LANES);
+            if to > from {
+                let keys = &cache.k[(k0 + from) * cache.stride..];
+                let keys = Left { data: keys, row: cache.stride, col: 1 };
+                let (q, out) = (&self.q[c..], &mut self.s[from * ld + c..]);
+                product(s, keys, (to - from, d, columns.end - c), q, ld, out, ld, false);
+                from = to;
             }
-            let mut from = 0;
-            for c in (0..columns).step_by(S::LANES) {
-                let to = sight.seen((k0, n), c + S::LANES);
-                if to > from {
-                    let values = &cache.v[(k0 + from) * cache.stride..];
-                    let values = Left { data: values, row: 1, col: cache.stride };
-                    let (weights, out) = (&self.s[from * ld + c..], &mut self.o[c..]);
-                    let size = (d, to - from, columns - c);
-                    product(s, values, size, weights, ld, out, ld, k0 + from > 0);
-                    from = to;
-                }
+            self.soften(s, scale, sight, (k0, to), c, fresh);
+        }
+        let mut from = 0;
+        for c in columns.clone().step_by(S::LANES) {
+            let to = sight.seen((k0, n), c + S::LANES);
+            if to > from {
+                let values = &cache.v[(k0 + from) * cache.stride..];
+                let values = Left { data: values, row: 1, col: cache.stride };
+                let (weights, out) = (&self.s[from * ld + c..], &mut self.o[c..]);
+                let size = (d, to - from, columns.end - c);
+                product(s, values, size, weights, ld, out, ld, !fresh || from > 0);
+                from = to;
             }
         }
     }
@@ -214,16 +313,17 @@ impl<'a> Tile<'a> {
         sight: Sight,
         (k0, n): (usize, usize),
         c: usize,
+        fresh: bool,
     ) {
         let (ld, factor) = (self.ld, s.splat(scale));
         let before = s.load(&self.max[c..]);
-        let open = sight.open((k0, n), c);
+        let open = sight.open((k0, n), c, S::LANES);
         let mut max = before;
         for j in 0..open {
             max = s.max(max, s.mul(s.load(&self.s[j * ld + c..]), factor));
         }
         for j in open..n {
-            let bound = only_from(s, sight.hidden(k0 + j) - c, &NO_SCORE);
+            let bound = sight.bound(s, k0 + j, c, &NO_SCORE);
             max = s.max(max, s.min(s.mul(s.load(&self.s[j * ld + c..]), factor), bound));
         }
         let mut sum = s.splat(0.0);
@@ -236,12 +336,12 @@ impl<'a> Tile<'a> {
         for j in open..n {
             let at = j * ld + c;
             let p = s.exp(s.sub(s.mul(s.load(&self.s[at..]), factor), max));
-            let p = s.min(p, only_from(s, sight.hidden(k0 + j) - c, &NO_WEIGHT));
+            let p = s.min(p, sight.bound(s, k0 + j, c, &NO_WEIGHT));
             s.store(p, &mut self.s[at..]);
             sum = s.add(sum, p);
         }
         s.store(max, &mut self.max[c..]);
-        if k0 == 0 {
+        if fresh {
             s.store(sum, &mut self.sum[c..]);
             return;
         }
@@ -255,25 +355,34 @@ impl<'a> Tile<'a> {
     }
 }
 
-/// `hide` in the first `hidden` lanes, +∞ in the others: a bound for `min`.
+/// Lanes that hide, lanes of +∞ and lanes that hide: a window of it is a bound for `min`.
+pub(crate) type Bounds = [f32; 3 * WIDEST];
+
+/// `hide` in the first `hidden` lanes, +∞ in the others.
 #[inline(always)]
-pub(crate) fn only_from<S: Simd>(s: S, hidden: usize, hide: &[f32; 2 * WIDEST]) -> S::V {
+fn only_from<S: Simd>(s: S, hidden: usize, hide: &Bounds) -> S::V {
     s.load(&hide[WIDEST - hidden.min(S::LANES)..])
 }
 
-const fn bounds(hide: f32) -> [f32; 2 * WIDEST] {
-    let mut bounds = [f32::INFINITY; 2 * WIDEST];
-    let mut i = 0;
-    while i < WIDEST {
-        bounds[i] = hide;
+/// +∞ in the first `seen` lanes, `hide` in the others.
+#[inline(always)]
+fn only_before<S: Simd>(s: S, seen: usize, hide: &Bounds) -> S::V {
+    s.load(&hide[2 * WIDEST - seen.min(S::LANES)..])
+}
+
+const fn bounds(hide: f32) -> Bounds {
+    let mut bounds = [hide; 3 * WIDEST];
+    let mut i = WIDEST;
+    while i < 2 * WIDEST {
+        bounds[i] = f32::INFINITY;
         i += 1;
     }
     bounds
 }
 
-/// Bounds for [`only_from`]: a score that weighs nothing, a weight that is nothing.
-pub(crate) static NO_SCORE: [f32; 2 * WIDEST] = bounds(f32::NEG_INFINITY);
-pub(crate) static NO_WEIGHT: [f32; 2 * WIDEST] = bounds(0.0);
+/// Bounds for [`Sight::bound`]: a score that weighs nothing, a weight that is nothing.
+pub(crate) static NO_SCORE: Bounds = bounds(f32::NEG_INFINITY);
+pub(crate) static NO_WEIGHT: Bounds = bounds(0.0);
 
 /// Where the rows of a tile lie in q, o or a gradient of theirs: queries `stride` apart, and the G
 /// heads of a query together, D wide each.

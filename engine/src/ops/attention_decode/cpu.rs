@@ -95,8 +95,7 @@ impl Kernel for Beams<'_> {
             let ld = tile.ld;
             let q = Rows { data: &self.q[first * width..], stride: width, group, head_dim: d };
             q.across(s, rows, tile.q, ld);
-            let sight = Sight { total: self.keys, first: self.keys, group };
-            tile.attend(s, scale, self.prompt, sight);
+            tile.attend(s, scale, self.prompt, [Sight::all(self.keys, group)]);
             // The suffix: scores [steps, ld], one ancestor a row and step, then weights in place.
             let (path, slab, at) = (&self.path[first * steps..], self.slab, self.head);
             let place =

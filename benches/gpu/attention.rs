@@ -16,7 +16,9 @@ const SHAPES: [(&str, usize, u32, usize, usize, usize); 5] = [
     ("h48_b4s4096", 4, 4096, 48, 48, 128),
 ];
 /// Name; requests, beams, prompt, steps so far, heads, heads of keys, head size.
-const BEAMS: [(&str, [usize; 7]); 4] = [
+const BEAMS: [(&str, [usize; 7]); 6] = [
+    ("0.5b_b1w50s512", [1, 50, 512, 2, 14, 2, 64]),
+    ("1.5b_b1w50s512", [1, 50, 512, 2, 12, 2, 128]),
     ("1.5b_b1w256s512", [1, 256, 512, 2, 12, 2, 128]),
     ("1.5b_b32w256s512", [32, 256, 512, 2, 12, 2, 128]),
     ("qwen3_1.7b_b4w256s1000", [4, 256, 1000, 2, 16, 8, 128]),

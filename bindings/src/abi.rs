@@ -213,13 +213,13 @@ const _: () = {
         "Offset of field: AttentionDecodeParams::scale",
     ][::core::mem::offset_of!(AttentionDecodeParams, scale) - 32usize];
 };
-pub const ATTENTION_DECODE_ROWS: AttentionDecodeTiles = 128;
-pub const ATTENTION_DECODE_COLUMNS: AttentionDecodeTiles = 64;
 pub const ATTENTION_DECODE_WARPS: AttentionDecodeTiles = 4;
-pub const ATTENTION_DECODE_MERGE: AttentionDecodeTiles = 256;
-pub const ATTENTION_DECODE_PARTS: AttentionDecodeTiles = 8;
-pub const ATTENTION_DECODE_BLOCKS: AttentionDecodeTiles = 128;
+pub const ATTENTION_DECODE_COLUMNS: AttentionDecodeTiles = 64;
+pub const ATTENTION_DECODE_ROWS: AttentionDecodeTiles = 128;
 pub const ATTENTION_DECODE_BYTES: AttentionDecodeTiles = 768;
+pub const ATTENTION_DECODE_FEW_ROWS: AttentionDecodeTiles = 32;
+pub const ATTENTION_DECODE_FEW_BYTES: AttentionDecodeTiles = 832;
+pub const ATTENTION_DECODE_PARTS: AttentionDecodeTiles = 8;
 pub type AttentionDecodeTiles = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]

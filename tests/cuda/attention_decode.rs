@@ -67,6 +67,8 @@ fn agrees_with_the_reference() {
         (spec(2, 2, 128, 9, 1), vec![0, 40, 41]),
         (spec(2, 1, 32, 4, 2), vec![0, 600]), // few blocks and many keys: split
         (spec(2, 1, 32, 4, 0), vec![0, 9]),
+        (spec(2, 1, 64, 9, 2), vec![0, 300]), // few rows: small blocks, and they are split
+        (spec(2, 1, 128, 5, 2), vec![0, 90, 131]), // small blocks, not split
     ] {
         let (requests, keys) = (offsets.len() - 1, *offsets.last().unwrap() as usize);
         let mut prompts = Prompts::default();

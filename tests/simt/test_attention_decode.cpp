@@ -9,6 +9,7 @@ struct Case {
   unsigned steps, room;          // so far, and in a row of path
   unsigned parts = 1;
   float sharpness = 1.0f;
+  bool few = false;
 
   size_t rows() const { return (prompt.size() - 1) * beams; }
   AttentionDecodeParams params() const {
@@ -16,7 +17,8 @@ struct Case {
   }
   std::string name() const {
     return "attention_decode " + std::to_string(beams) + " beams " + std::to_string(heads) + "/" + std::to_string(kv_heads) + "x" +
-           std::to_string(d) + " keys " + std::to_string(prompt.back()) + " steps " + std::to_string(steps) + " parts " + std::to_string(parts);
+           std::to_string(d) + " keys " + std::to_string(prompt.back()) + " steps " + std::to_string(steps) + " parts " + std::to_string(parts) +
+           (few ? " few" : "");
   }
 };
 
@@ -50,7 +52,8 @@ std::vector<R> reference(const Case& c, const std::vector<R>& q, const std::vect
   return o;
 }
 
-auto kernel(unsigned d) {
+auto kernel(unsigned d, bool few) {
+  if (few) return d == 64 ? attention_decode_few_bf16_d64 : attention_decode_few_bf16_d128;
   return d == 16 ? attention_decode_bf16_d16 : d == 32 ? attention_decode_bf16_d32
        : d == 64 ? attention_decode_bf16_d64 : attention_decode_bf16_d128;
 }
@@ -78,18 +81,17 @@ void run(const Case& c, bool broken_path = false) {
   const Buf<uint32_t> bpath(path), bbounds(bounds);
   const Buf<bf16> bq(to_bf16(q)), pk(to_bf16(cache[0])), pv(to_bf16(cache[1])), sk(to_bf16(cache[2])), sv(to_bf16(cache[3]));
   const auto p = c.params();
-  const unsigned tiles = (c.beams * c.heads / c.kv_heads + ATTENTION_DECODE_ROWS - 1) / ATTENTION_DECODE_ROWS;
+  const unsigned high = c.few ? ATTENTION_DECODE_FEW_ROWS : ATTENTION_DECODE_ROWS;
+  const unsigned blocks = p.requests * c.kv_heads * ((c.beams * c.heads / c.kv_heads + high - 1) / high);
   auto got = under_all_schedules(what, [&] {
     Buf<bf16> o(q.size(), __float2bfloat16_rn(NAN));
     const size_t n = c.parts > 1 ? c.parts * rows * c.heads : 0;
     Buf<float> partial(n * c.d, NAN), measure(n * 2, NAN);
-    simt::launch(kernel(c.d), dim3(p.requests * c.kv_heads * tiles * c.parts), dim3(ATTENTION_DECODE_WARPS * 32),
-                 ATTENTION_DECODE_BYTES * c.d, o.get(), partial.get(), measure.get(), bq.get(), pk.get(), pv.get(), sk.get(), sv.get(),
-                 bpath.get(), bbounds.get(), p);
-    if (c.parts > 1) {
-      const unsigned blocks = unsigned((q.size() / 4 + ATTENTION_DECODE_MERGE - 1) / ATTENTION_DECODE_MERGE);
-      simt::launch(attention_decode_merge_bf16, dim3(blocks), dim3(ATTENTION_DECODE_MERGE), 0, o.get(), partial.get(), measure.get(), p);
-    }
+    Buf<uint32_t> ticket(c.parts > 1 ? blocks : 0, 0);
+    simt::launch(kernel(c.d, c.few), dim3(blocks, c.parts), dim3(ATTENTION_DECODE_WARPS * 32),
+                 (c.few ? ATTENTION_DECODE_FEW_BYTES : ATTENTION_DECODE_BYTES) * c.d, o.get(), partial.get(), measure.get(), ticket.get(),
+                 bq.get(), pk.get(), pv.get(), sk.get(), sv.get(), bpath.get(), bbounds.get(), p);
+    for (size_t i = 0; i < ticket.n; ++i) require(ticket[i] == 0, what + ": the next launch finds its tickets at zero");
     std::vector<uint32_t> b(o.n);
     for (size_t i = 0; i < o.n; ++i) b[i] = o[i].x;
     return b;
@@ -121,6 +123,11 @@ int main() {
   run({5, 2, 1, 16, {0, 40, 40}, 0, 1, 4});         // no suffix; parts and a request without keys
   run({4, 2, 1, 16, {0, 9}, 2, 2}, true);
   run({4, 2, 1, 16, {0, 9}, 2, 2, 2}, true);
+  run({13, 3, 1, 64, {0, 1, 131, 131}, 3, 3, 1, 1, true});  // 39 rows: a ragged tile; one key, none
+  run({50, 6, 2, 128, {0, 200}, 2, 3, 2, 1, true});
+  run({7, 2, 2, 64, {0, 70, 500}, 0, 1, 4, 20, true});
+  run({4, 2, 1, 64, {0, 9}, 2, 2, 1, 1, true}, true);
+  run({20, 2, 1, 64, {0, 300}, 2, 2, 3, 1, true}, true);
   require(simt::stats.ldmatrix_conflicts == 0, "attention_decode: ldmatrix without bank conflicts");
   printf("attention_decode: ok, %lu switches, %lu ldmatrix\n", simt::stats.switches, simt::stats.ldmatrix);
 }

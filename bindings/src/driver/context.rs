@@ -6,13 +6,16 @@ use super::memory::{self, Memory};
 use super::module::{IMAGES, Image, Modules};
 use super::staging::Staging;
 use crate::error::{Error, Result, driver};
-use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
+use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DriverError, result, sys};
 use std::cell::Cell;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// The oldest compute capability that the embedded images and PTX run on.
 const OLDEST: (u32, u32) = (8, 0);
+
+/// Most tiles of a launch whose parts are merged by whichever block comes last.
+pub(crate) const TICKETS: usize = 4096;
 
 /// A GPU: its context, the one stream that all its work goes through in order, and its kernels.
 /// Cloning it clones a reference.
@@ -31,6 +34,8 @@ struct Inner {
     recording: Arc<CudaStream>,
     modules: Modules,
     blas: OnceLock<Option<Blas>>,
+    /// Zero between launches: where blocks of one launch count who comes last (`common/ticket.cuh`).
+    tickets: CudaSlice<u32>,
     memory: Memory,
     staging: Mutex<Staging>,
     /// The kernel that was launched last: what a fault that surfaces later may come from.
@@ -80,6 +85,7 @@ impl Gpu {
         let stream = context.new_stream().map_err(what())?;
         let recording = context.new_stream().map_err(what())?;
         memory::keep_freed(&context).map_err(what())?;
+        let tickets = stream.alloc_zeros(TICKETS).map_err(what())?;
         let gpu = Gpu {
             inner: Arc::new(Inner {
                 ordinal,
@@ -89,6 +95,7 @@ impl Gpu {
                 stream,
                 recording,
                 modules: Modules::new(images),
+                tickets,
                 memory: Memory::default(),
                 staging: Mutex::default(),
                 last: Mutex::new("none"),
@@ -166,6 +173,11 @@ impl Gpu {
             let _ = self.inner.blas.set(opened); // whoever is first decides
         }
         Ok(self.inner.blas.get().and_then(Option::as_ref))
+    }
+
+    /// The address of [`TICKETS`] numbers that are zero when a launch begins, and must be when it ends.
+    pub(crate) fn tickets(&self) -> u64 {
+        self.inner.tickets.device_ptr(self.running()).0
     }
 
     pub(super) fn modules(&self) -> &Modules {

@@ -19,6 +19,7 @@ mod tensor_map;
 
 pub use buffer::{Buffer, Element, Float};
 pub use context::Gpu;
+pub(crate) use context::TICKETS;
 pub(crate) use context::{count_gpus, verdict};
 pub use event::Event;
 pub use graph::Graph;

@@ -14,7 +14,7 @@ use engine::ops::Work;
 use engine::ops::trie_softmax::Normalise;
 use engine::sid::{Codes, Trie};
 use engine::testing::below;
-use engine::text::SidTokens;
+use engine::text::{SidTokens, Spelling};
 use std::collections::BTreeSet;
 
 const PROMPT: usize = 512;
@@ -128,8 +128,7 @@ fn beam(config: &Config, int8: bool, normalise: Normalise) -> Result<Call, Strin
     let codes = Codes::new(vec![CODES; LEVELS], codes.collect()).map_err(text)?;
     let trie = Trie::build(&codes).map_err(text)?;
     let first = config.vocab_size as u32 - LEVELS as u32 * CODES;
-    let bases = (0..LEVELS as u32).map(|level| first + level * CODES).collect();
-    let tokens = SidTokens { bases, sizes: vec![CODES; LEVELS], bos: 1 };
+    let tokens = SidTokens::behind(first, &[CODES; LEVELS], Spelling::default(), 1, 2);
     let prompt = prompt(config);
     // A search borrows its model; a bench's closure keeps both to the end of the program.
     let (model, trie, tokens) = (leak(model(config, int8)?), leak(trie), leak(tokens));

@@ -134,7 +134,7 @@ fn open(flags: &Flags) -> Result<(Transformer, Tokenizer)> {
     let own = flags.tokenizer.as_deref();
     let (model, tokenizer) = if path.is_file() {
         let file = engine::checkpoint::gguf::Gguf::open(path)?;
-        let tokenizer = own.map_or_else(|| Tokenizer::of_gguf(&file), Tokenizer::open)?;
+        let tokenizer = own.map_or_else(|| Ok(Tokenizer::of_gguf(&file)?.0), Tokenizer::open)?;
         (gguf::from(&file)?, tokenizer)
     } else {
         (folder::open(path)?, Tokenizer::open(own.unwrap_or(path))?)

@@ -57,7 +57,7 @@ fn model(architecture: Architecture, vocab_size: usize) -> Transformer {
 
 /// ln p of every leaf after `prompt`, in f64 over teacher-forced logits: each level's softmax runs
 /// over the codes that the trie allows there. Also the largest |logit|.
-fn exhaustive(m: &Transformer, trie: &Trie, t: &SidTokens, prompt: &[u32]) -> (Vec<f64>, f64) {
+pub fn exhaustive(m: &Transformer, trie: &Trie, t: &SidTokens, prompt: &[u32]) -> (Vec<f64>, f64) {
     let (leaves, levels) = (trie.leaves() as u32, trie.levels());
     let forced: Vec<Vec<u32>> = (0..leaves)
         .map(|leaf| {

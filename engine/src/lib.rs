@@ -2,7 +2,7 @@
 //! the transformer, decoding. What changes a model (losses, gradients of whole models, optimisers,
 //! codebook learning, metrics) lives in the `trainer` crate; CUDA launches live in `bindings`.
 //!
-//! Direction inside this crate: recommender → evidence beside decode → model beside sid → ops beside checkpoint →
+//! Direction inside this crate: recommender → evidence beside decode beside pretrained → text → model beside sid → ops beside checkpoint →
 //! tensor → cpu. `ops` know no model, `model` knows no trie; only `decode` knows both.
 
 pub mod checkpoint;
@@ -13,6 +13,8 @@ pub mod error;
 pub mod evidence;
 pub mod model;
 pub mod ops;
+#[cfg(feature = "tokenizers")]
+pub mod pretrained;
 pub mod profile;
 pub mod recommender;
 pub mod sid;

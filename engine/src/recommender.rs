@@ -10,7 +10,7 @@ use crate::model::{Transformer, folder};
 use crate::ops::trie_softmax::Normalise;
 use crate::sid::{Catalogue, Codes, Trie};
 use crate::tensor::{DType, Device};
-use crate::text::SidTokens;
+use crate::text::{LanguageFiles, SidTokens};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -29,6 +29,9 @@ pub struct Serving {
     pub seen_kept: bool,
     /// Beams of a search unless the caller says otherwise.
     pub beam: usize,
+    /// Whether it is a language model that reads and writes text too: its tokenizer lies in the folder.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub language: bool,
 }
 
 /// What a model's matrices are held in while it serves.
@@ -65,6 +68,7 @@ pub struct Recommender {
     catalogue: Catalogue,
     serving: Serving,
     evidence: Option<Evidence>,
+    language: Option<LanguageFiles>,
 }
 
 impl Recommender {
@@ -85,7 +89,7 @@ impl Recommender {
             ));
         }
         let items = serving.max_history.saturating_add(1);
-        let longest = serving.tokens.levels().saturating_mul(items).saturating_add(1);
+        let longest = serving.tokens.per_item().saturating_mul(items).saturating_add(1);
         if serving.max_history == 0 || longest - 1 > model.config.max_position_embeddings {
             return Err(Error::invalid(
                 "max_history",
@@ -95,7 +99,7 @@ impl Recommender {
                 ),
             ));
         }
-        Ok(Recommender { model, catalogue, serving, evidence: None })
+        Ok(Recommender { model, catalogue, serving, evidence: None, language: None })
     }
 
     /// The same with evidence that re-ranks what the model finds, or, with `None`, the model alone.
@@ -113,6 +117,13 @@ impl Recommender {
         }
         self.evidence = evidence;
         Ok(self)
+    }
+
+    /// The same for a language model that came with `files`, which are saved with it.
+    pub fn with_language(mut self, files: Option<LanguageFiles>) -> Recommender {
+        self.serving.language = files.is_some();
+        self.language = files;
+        self
     }
 
     /// [`Recommender::open_on`] the CPU, without quantisation.
@@ -161,6 +172,7 @@ impl Recommender {
         let listed = manifest.files.contains_key(evidence::FILE_NAME);
         let evidence =
             listed.then(|| Evidence::open(&path.join(evidence::FILE_NAME))).transpose()?;
+        let language = serving.language.then(|| LanguageFiles::read(path)).transpose()?;
         // What contradicts the model stands in one of these two files.
         let recommender = Recommender::new(model, catalogue, serving).map_err(|e| match e {
             Error::Invalid { what, problem } if what == "catalogue" => {
@@ -172,6 +184,7 @@ impl Recommender {
             other => other,
         })?;
         recommender
+            .with_language(language)
             .with_evidence(evidence)
             .map_err(|e| Error::format(&path.join(evidence::FILE_NAME), "content", e.to_string()))
     }
@@ -213,7 +226,7 @@ impl Recommender {
         recipe: serde_json::Value,
         data: serde_json::Value,
     ) -> Result<()> {
-        folder::save(&self.model, fresh, dtype)?;
+        folder::save_weights(&self.model, fresh, dtype)?;
         self.catalogue.save(&fresh.join(CATALOGUE))?;
         if let Some(evidence) = &self.evidence {
             evidence.save(&fresh.join(evidence::FILE_NAME))?;
@@ -222,24 +235,28 @@ impl Recommender {
             let text = serde_json::to_string_pretty(value).expect("plain JSON");
             atomic::write(&fresh.join(name), text.as_bytes())
         };
-        let tokens = &self.serving.tokens;
-        json("tokenizer.json", &tokens.tokenizer_json())?;
-        json(
-            "tokenizer_config.json",
-            &tokens.tokenizer_config_json(self.model.config.max_position_embeddings),
-        )?;
-        json(
-            "generation_config.json",
-            &serde_json::json!({
-                "bos_token_id": self.model.config.bos_token_id,
-                "eos_token_id": self.model.config.eos_token_id,
-                "pad_token_id": 0,
-                "do_sample": false,
-                "num_beams": self.serving.beam,
-                "max_new_tokens": tokens.levels(),
-                "length_penalty": 0.0,
-            }),
-        )?;
+        let (tokens, config) = (&self.serving.tokens, &self.model.config);
+        match &self.language {
+            Some(files) => files.write(fresh, config, dtype)?,
+            None => {
+                json("config.json", &config.to_json(dtype))?;
+                json("tokenizer.json", &tokens.tokenizer_json())?;
+                let tokenizer = tokens.tokenizer_config_json(config.max_position_embeddings);
+                json("tokenizer_config.json", &tokenizer)?;
+                json(
+                    "generation_config.json",
+                    &serde_json::json!({
+                        "bos_token_id": config.bos_token_id,
+                        "eos_token_id": config.eos_token_id,
+                        "pad_token_id": 0,
+                        "do_sample": false,
+                        "num_beams": self.serving.beam,
+                        "max_new_tokens": tokens.levels(),
+                        "length_penalty": 0.0,
+                    }),
+                )?;
+            }
+        }
         let manifest = Manifest {
             format: FORMAT,
             sidra: env!("CARGO_PKG_VERSION").into(),
@@ -265,6 +282,11 @@ impl Recommender {
     /// The evidence that re-ranks what the model finds, where there is some.
     pub fn evidence(&self) -> Option<&Evidence> {
         self.evidence.as_ref()
+    }
+
+    /// The files of the language model that it is, where it is one.
+    pub fn language(&self) -> Option<&LanguageFiles> {
+        self.language.as_ref()
     }
 
     /// How the model wants to be asked.
@@ -393,6 +415,7 @@ pub fn prompt(tokens: &SidTokens, codes: &Codes, items: &[u32]) -> Vec<u32> {
     for &item in items {
         tokens.push(codes.get(item as usize), &mut out);
     }
+    out.extend(tokens.begin); // of the ID that follows
     out
 }
 

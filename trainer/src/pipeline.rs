@@ -107,6 +107,7 @@ fn train_to(
         max_history: data.max_history,
         seen_kept: data.seen_kept,
         beam: recipe.evaluate.beam,
+        language: false,
     };
     let best: RefCell<Option<Recommender>> = RefCell::new(None);
     let mut keep = |model: &Transformer| -> Result<()> {

@@ -10,8 +10,14 @@ use crate::error::{Error, Result};
 use crate::tensor::{DType, Data, Tensor};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde_json::json;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
+
+/// The parameters with a row a token.
+const TABLES: [&str; 2] = ["model.embed_tokens.weight", "lm_head.weight"];
 
 /// Opens the model in `folder`. All weights are widened to f32.
 ///
@@ -19,6 +25,14 @@ use std::path::Path;
 /// A missing or damaged file, a missing tensor, a shape or type that contradicts the
 /// configuration, a non-finite weight: named with the file and the tensor.
 pub fn open(folder: &Path) -> Result<Transformer> {
+    open_with_room(folder, 0)
+}
+
+/// [`open`] with room in embedding and head for `rows` more tokens, so that they take them without a copy.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with_room(folder: &Path, rows: usize) -> Result<Transformer> {
     let config = Config::read(&folder.join("config.json"))?;
     let index = folder.join("model.safetensors.index.json");
     let maps = if index.is_file() {
@@ -56,7 +70,9 @@ pub fn open(folder: &Path) -> Result<Transformer> {
                 format!("has shape {:?}, config.json asks for {:?}", view.shape(), slot.shape);
             return Err(Error::format(path, place(), problem));
         }
-        let values = widen(view).map_err(|problem| Error::format(path, place(), problem))?;
+        let table = TABLES.contains(&slot.name.as_str());
+        let room = if table { rows * config.hidden_size } else { 0 };
+        let values = widen(view, room).map_err(|problem| Error::format(path, place(), problem))?;
         if let Some(at) = values.iter().position(|v| !v.is_finite()) {
             let problem = format!(
                 "element {at} is {}; weights must be finite: restore the file or train again",
@@ -72,49 +88,76 @@ pub fn open(folder: &Path) -> Result<Transformer> {
 /// Writes `config.json` and `model.safetensors` into `folder`, each atomically, in `dtype`.
 ///
 /// # Errors
-/// [`Error::Io`] naming the file; [`Error::Invalid`] for a type that weights cannot have and for a
-/// weight that is not finite.
+/// As [`save_weights`].
 pub fn save(model: &Transformer, folder: &Path, dtype: DType) -> Result<()> {
-    if dtype == DType::U32 {
-        return Err(Error::invalid("checkpoint", "weights are stored as f32 or bf16"));
-    }
-    let slots = slots(&model.config);
-    let mut stored = Vec::with_capacity(slots.len());
+    save_weights(model, folder, dtype)?;
+    let config = serde_json::to_string_pretty(&model.config.to_json(dtype)).expect("plain JSON");
+    atomic::write(&folder.join("config.json"), config.as_bytes())
+}
+
+/// Writes `model.safetensors` into `folder`, atomically, in `dtype`: tensor after tensor, so that no second
+/// copy of the model is made.
+///
+/// # Errors
+/// [`Error::Io`] naming the file; [`Error::Invalid`] for a type that weights cannot have, for int8 weights and
+/// for a weight that is not finite.
+pub fn save_weights(model: &Transformer, folder: &Path, dtype: DType) -> Result<()> {
+    let kind = match dtype {
+        DType::F32 => "F32",
+        DType::Bf16 => "BF16",
+        DType::U32 => {
+            return Err(Error::invalid("checkpoint", "weights are stored as f32 or bf16"));
+        }
+    };
+    let mut header = serde_json::Map::new();
+    header.insert("__metadata__".into(), json!({"format": "pt"}));
+    let (slots, mut end) = (slots(&model.config), 0);
     for (slot, tensor) in slots.iter().zip(model.weights.tensors()) {
-        let tensor = tensor.to_dtype(dtype)?;
-        let finite = match tensor.data() {
-            Data::F32(v) => v.iter().all(|v| v.is_finite()),
-            Data::Bf16(v) => v.iter().all(|v| v.is_finite()),
-            _ => true, // refused below
-        };
-        if !finite {
+        if matches!(tensor.data(), Data::Int8(_)) {
+            let problem = format!("{} is int8; open the folder anew to save it", slot.name);
+            return Err(Error::invalid("checkpoint", problem));
+        }
+        if !host(tensor)?.iter().all(|&v| stored(v, dtype).is_finite()) {
             let problem = "is not finite and is not saved; what was saved before stays";
             return Err(Error::invalid(format!("weight {}", slot.name), problem));
         }
-        stored.push((slot, tensor));
+        let begin = end;
+        end += slot.shape.iter().product::<usize>() * dtype.size();
+        let entry = json!({"dtype": kind, "shape": slot.shape, "data_offsets": [begin, end]});
+        header.insert(slot.name.clone(), entry);
     }
-    let mut views = Vec::with_capacity(stored.len());
-    for (slot, tensor) in &stored {
-        let (kind, bytes): (Dtype, &[u8]) = match tensor.data() {
-            Data::F32(v) => (Dtype::F32, bytemuck::cast_slice(v)),
-            Data::Bf16(v) => (Dtype::BF16, bytemuck::cast_slice(v)),
-            _ => {
-                return Err(Error::invalid(
-                    "checkpoint",
-                    format!("{} is not in host memory", slot.name),
-                ));
+    let mut header = serde_json::to_vec(&header).expect("plain JSON");
+    header.resize(header.len().next_multiple_of(8), b' '); // so that the arrays are aligned
+    atomic::write_with(&folder.join("model.safetensors"), |out| {
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(&header)?;
+        for tensor in model.weights.tensors() {
+            let values = host(tensor).map_err(std::io::Error::other)?;
+            match dtype {
+                DType::F32 => out.write_all(bytemuck::cast_slice(&values))?,
+                _ => {
+                    for some in values.chunks(1 << 16) {
+                        let some: Vec<bf16> = some.iter().map(|&v| bf16::from_f32(v)).collect();
+                        out.write_all(bytemuck::cast_slice(&some))?;
+                    }
+                }
             }
-        };
-        let view = TensorView::new(kind, slot.shape.clone(), bytes)
-            .map_err(|e| Error::invalid("checkpoint", format!("{}: {e}", slot.name)))?;
-        views.push((slot.name.as_str(), view));
+        }
+        Ok(())
+    })
+}
+
+/// The values of a tensor in host memory: itself where it lies there in f32.
+fn host(tensor: &Tensor) -> Result<Cow<'_, [f32]>> {
+    match tensor.data() {
+        Data::F32(v) => Ok(Cow::Borrowed(v)),
+        _ => Ok(Cow::Owned(tensor.to_f32_vec()?)),
     }
-    let metadata = std::collections::HashMap::from([("format".to_string(), "pt".to_string())]);
-    let bytes = safetensors::serialize(views, Some(metadata))
-        .map_err(|e| Error::invalid("checkpoint", format!("safetensors: {e}")))?;
-    atomic::write(&folder.join("model.safetensors"), &bytes)?;
-    let config = serde_json::to_string_pretty(&model.config.to_json(dtype)).expect("plain JSON");
-    atomic::write(&folder.join("config.json"), config.as_bytes())
+}
+
+/// `v` as it will be read back.
+fn stored(v: f32, dtype: DType) -> f32 {
+    if dtype == DType::Bf16 { bf16::from_f32(v).to_f32() } else { v }
 }
 
 /// The shards that an index names, each within the folder.
@@ -163,17 +206,23 @@ fn shards(folder: &Path, index: &Path) -> Result<Vec<Map>> {
         .collect()
 }
 
-fn widen(view: &TensorView<'_>) -> std::result::Result<Vec<f32>, String> {
+/// The values in f32, with room for `room` more.
+fn widen(view: &TensorView<'_>, room: usize) -> std::result::Result<Vec<f32>, String> {
     let bytes = view.data();
-    let two = |f: fn(u16) -> f32| {
-        bytes.as_chunks::<2>().0.iter().map(|b| f(u16::from_le_bytes(*b))).collect()
-    };
+    let four = || bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
+    let two = || bytes.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b));
     match view.dtype() {
-        Dtype::F32 => Ok(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
-        Dtype::BF16 => Ok(two(|b| bf16::from_bits(b).to_f32())),
-        Dtype::F16 => Ok(two(|b| f16::from_bits(b).to_f32())),
+        Dtype::F32 => Ok(collected(four(), room)),
+        Dtype::BF16 => Ok(collected(two().map(|b| bf16::from_bits(b).to_f32()), room)),
+        Dtype::F16 => Ok(collected(two().map(|b| f16::from_bits(b).to_f32()), room)),
         other => Err(format!("has type {other:?}; weights are F32, BF16 or F16")),
     }
+}
+
+fn collected(values: impl ExactSizeIterator<Item = f32>, room: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(values.len() + room);
+    out.extend(values);
+    out
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 mod convert;
 mod data;
 mod packed;
+mod rows;
 
 pub use data::{Data, DataMut};
 

@@ -3,12 +3,14 @@
 
 #[cfg(feature = "tokenizers")]
 mod chat;
+mod language;
 mod sid_tokens;
 #[cfg(feature = "tokenizers")]
 mod tokenizer;
 
 #[cfg(feature = "tokenizers")]
 pub use chat::{ChatTemplate, Message};
-pub use sid_tokens::SidTokens;
+pub use language::LanguageFiles;
+pub use sid_tokens::{SidTokens, Spelling};
 #[cfg(feature = "tokenizers")]
 pub use tokenizer::Tokenizer;

@@ -30,27 +30,44 @@ impl Tokenizer {
             let problem = format!("has {bytes} bytes; a tokenizer has at most {MOST_BYTES}");
             return Err(Error::format(&path, "file", problem));
         }
-        Tokenizer::parse(&path, &std::fs::read(&path).map_err(Error::io(&path))?)
+        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        Tokenizer::parse(&path, &text)
     }
 
-    /// The tokenizer that a GGUF file carries.
+    /// The tokenizer that a GGUF file carries, and the `tokenizer.json` that says the same.
     ///
     /// # Errors
     /// A kind of tokenizer or of splitting into words that is not known: by key, with those that are.
-    pub fn of_gguf(file: &Gguf) -> Result<Tokenizer> {
-        let json = gguf_json(file)?;
-        Tokenizer::parse(file.path(), json.to_string().as_bytes())
+    pub fn of_gguf(file: &Gguf) -> Result<(Tokenizer, String)> {
+        let json = gguf_json(file)?.to_string();
+        Ok((Tokenizer::parse(file.path(), &json)?, json))
     }
 
-    fn parse(path: &Path, json: &[u8]) -> Result<Tokenizer> {
+    /// The tokenizer whose `tokenizer.json` at `path` reads `json`.
+    ///
+    /// # Errors
+    /// What is no tokenizer: by the name `path`.
+    pub fn parse(path: &Path, json: &str) -> Result<Tokenizer> {
         let wrong = |problem: String| Error::format(path, "tokenizer", problem);
-        let parsed = catch_unwind(AssertUnwindSafe(|| tokenizers::Tokenizer::from_bytes(json)))
-            .map_err(|_| wrong("makes the tokenizers library panic; it is damaged".into()))?;
+        let parsed =
+            catch_unwind(AssertUnwindSafe(|| tokenizers::Tokenizer::from_bytes(json.as_bytes())))
+                .map_err(|_| wrong("makes the tokenizers library panic; it is damaged".into()))?;
         let mut inner = parsed.map_err(|e| wrong(e.to_string()))?;
         // What a file says of cutting and padding is meant for batches of sentences.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| wrong(e.to_string()))?;
         Ok(Tokenizer { path: path.to_path_buf(), inner })
+    }
+
+    /// Where it was read.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// One more than the highest token.
+    #[allow(clippy::len_without_is_empty, reason = "a vocabulary is no container")]
+    pub fn len(&self) -> u32 {
+        self.inner.get_vocab(true).values().max().map_or(0, |id| id + 1)
     }
 
     /// Checks the tokens against a model's vocabulary.
@@ -215,7 +232,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.gguf");
         std::fs::write(&path, file(&metadata, &[])).unwrap();
-        Tokenizer::of_gguf(&Gguf::open(&path)?)
+        Ok(Tokenizer::of_gguf(&Gguf::open(&path)?)?.0)
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Attention: K3 (prefill of packed sequences), K3L (long ones), K4 (their backward), K5 (beams that
-//! share a prompt).
+//! Attention: K3 (prefill of packed sequences), K3L (long ones), K4 (their backward; u: dq summed by whoever
+//! comes first), the same for answers that share a prompt (t), K5 (beams that share a prompt).
 
 use super::{BF16, Case, Prepared, Units, bf16s, close, host, places, poison};
-use engine::ops::attention::{self, Segments};
+use engine::ops::attention::{self, DqSums, Segments};
 use engine::ops::{Work, attention_decode};
 use engine::{DType, Tensor};
 use std::sync::Arc;
@@ -15,6 +15,11 @@ const SHAPES: [(&str, usize, u32, usize, usize, usize); 5] = [
     ("h48_b4s1024", 4, 1024, 48, 48, 128),
     ("h48_b4s4096", 4, 4096, 48, 48, 128),
 ];
+/// Prompts of a training step by groups, their length, answers to each, their length; heads as above.
+const GROUPS: [(&str, [usize; 7]); 2] = [
+    ("0.5b_16x512+16x4", [16, 512, 16, 4, 14, 2, 64]),
+    ("1.5b_16x512+16x4", [16, 512, 16, 4, 12, 2, 128]),
+];
 /// Name; requests, beams, prompt, steps so far, heads, heads of keys, head size.
 const BEAMS: [(&str, [usize; 7]); 6] = [
     ("0.5b_b1w50s512", [1, 50, 512, 2, 14, 2, 64]),
@@ -25,20 +30,55 @@ const BEAMS: [(&str, [usize; 7]); 6] = [
     ("h4_b8w256s4096", [8, 256, 4096, 2, 4, 4, 128]),
 ];
 
+/// Forward, and backward by how it sums dq.
+const PASSES: [(&str, Option<DqSums>); 3] =
+    [("k3", None), ("k4", Some(DqSums::Ordered)), ("k4u", Some(DqSums::Unordered))];
+
 pub fn cases(small: bool) -> Vec<Case> {
     let mut cases = vec![];
     if small {
         for (d, back) in [(64, false), (128, false), (64, true), (128, true)] {
             let pass = if back { "bwd" } else { "fwd" };
-            cases.push(prefill(format!("attention/small_d{d}_{pass}"), &[5, 70], 4, 2, d, back));
+            for (kind, at) in [
+                ("", Segments::packed(&[5, 70])),
+                ("_branching", Segments::branching(&[(40, vec![3, 3, 9]), (7, vec![])])),
+            ] {
+                let sums = back.then_some(DqSums::Ordered);
+                cases.push(training(
+                    format!("attention/small{kind}_d{d}_{pass}"),
+                    at,
+                    [4, 2, d],
+                    sums,
+                ));
+            }
         }
+        let at = Segments::packed(&[5, 70]);
+        let sums = Some(DqSums::Unordered);
+        cases.push(training("attention/small_d64_bwd_unordered".into(), at, [4, 2, 64], sums));
         cases.push(beams("attention_decode/small_d64", [2, 3, 33, 2, 4, 2, 64]));
         return cases;
     }
     for (name, sequences, length, heads, kv_heads, d) in SHAPES {
-        for (pass, back) in [("k3", false), ("k4", true)] {
-            let name = format!("attention/{pass}_{name}");
-            cases.push(prefill(name, &vec![length; sequences], heads, kv_heads, d, back));
+        for (pass, sums) in PASSES {
+            let at = Segments::packed(&vec![length; sequences]);
+            cases.push(training(
+                format!("attention/{pass}_{name}"),
+                at,
+                [heads, kv_heads, d],
+                sums,
+            ));
+        }
+    }
+    for (name, [groups, prompt, answers, length, heads, kv_heads, d]) in GROUPS {
+        for (pass, sums) in PASSES {
+            let group = (prompt as u32, vec![length as u32; answers]);
+            let at = Segments::branching(&vec![group; groups]);
+            cases.push(training(
+                format!("attention/{pass}t_{name}"),
+                at,
+                [heads, kv_heads, d],
+                sums,
+            ));
         }
     }
     for (name, shape) in BEAMS {
@@ -47,16 +87,14 @@ pub fn cases(small: bool) -> Vec<Case> {
     cases
 }
 
-fn prefill(
+fn training(
     name: String,
-    lengths: &[u32],
-    heads: usize,
-    kv_heads: usize,
-    d: usize,
-    back: bool,
+    at: Segments,
+    [heads, kv_heads, d]: [usize; 3],
+    sums: Option<DqSums>,
 ) -> Case {
+    let back = sums.is_some();
     let spec = attention::Spec { heads, kv_heads, head_dim: d, scale: 1.0 / (d as f32).sqrt() };
-    let at = Segments::packed(lengths);
     let (t, q, kv) = (at.queries(), at.queries() * heads * d, at.keys() * kv_heads * d);
     let lse = (4 * t * heads) as u64;
     let work = if back {
@@ -83,12 +121,12 @@ fn prefill(
             attention::forward(&spec, &packed, q, k, v, o, lse)
         });
         let run = move |x: &mut [Tensor]| {
-            if !back {
+            let Some(sums) = sums else {
                 let [q, k, v, o, lse] = x else { unreachable!() };
                 return attention::forward(&spec, &at, q, k, v, o, lse);
-            }
+            };
             let [q, k, v, o, lse, d_o, dq, dk, dv] = x else { unreachable!() };
-            attention::backward(&spec, &at, q, k, v, o, lse, d_o, dq, dk, dv)
+            attention::backward_by(&spec, &at, sums, q, k, v, o, lse, d_o, dq, dk, dv)
         };
         let check = move |x: &[Tensor]| check(&spec, &rows, x, back);
         Ok(Prepared {
@@ -112,16 +150,18 @@ fn check(spec: &attention::Spec, at: &Segments, x: &[Tensor], back: bool) -> Res
     };
     for place in places(at.queries() * h, 40) {
         let (t, head) = (place / h, place % h);
-        let first = at.q.iter().rev().find(|&&q| q as usize <= t).map_or(0, |&q| q as usize);
+        let b = at.q.partition_point(|&q| q as usize <= t) - 1;
+        let keys: Vec<usize> = at.seen(b, t - at.q[b] as usize).into_iter().flatten().collect();
+        let seen = || keys.iter().map(|j| at.k[b] as usize + j);
         let (q, group) = (row(t, h * d, 0, head), head / (h / kv));
         let score: Vec<f64> =
-            (first..=t).map(|s| f64::from(spec.scale) * dot(q, row(s, kv * d, 1, group))).collect();
+            seen().map(|s| f64::from(spec.scale) * dot(q, row(s, kv * d, 1, group))).collect();
         let most = score.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let sum: f64 = score.iter().map(|s| (s - most).exp()).sum();
         let weight: Vec<f64> = score.iter().map(|s| (s - most).exp() / sum).collect();
         close("lse", place, host[4][place], most + sum.ln(), most.abs() + 1.0, 1e-4)?;
         let of = |tensor: usize, i: usize, w: &[f64]| -> f64 {
-            (first..=t).zip(w).map(|(s, w)| w * f64::from(row(s, kv * d, tensor, group)[i])).sum()
+            seen().zip(w).map(|(s, w)| w * f64::from(row(s, kv * d, tensor, group)[i])).sum()
         };
         // Weights are rounded to bf16 before the product on tensor cores.
         let room = |truth: f64, scale: f64| truth.abs() + 16.0 * scale;
@@ -132,7 +172,7 @@ fn check(spec: &attention::Spec, at: &Segments, x: &[Tensor], back: bool) -> Res
             if back {
                 let d_o = row(t, h * d, 5, head);
                 let delta = dot(d_o, row(t, h * d, 3, head));
-                let ds: Vec<f64> = (first..=t)
+                let ds: Vec<f64> = seen()
                     .zip(&weight)
                     .map(|(s, w)| w * (dot(d_o, row(s, kv * d, 2, group)) - delta))
                     .collect();

@@ -44,7 +44,7 @@ fn generate(root: &Path) -> Result<String, String> {
         builder = builder.header(h.to_string_lossy());
     }
     let builder = builder
-        .allowlist_file(".*/kernels/[a-z_]+\\.h")
+        .allowlist_file(".*/kernels/[a-z0-9_]+\\.h")
         .parse_callbacks(Box::new(PlainData))
         .derive_default(true)
         .no_default("RopeParams") // of an array of 64 it would be written out, with unsafe code

@@ -103,12 +103,14 @@ pub struct AttentionQueryTile {
     pub queries: u32,
     pub key: u32,
     pub keys: u32,
+    pub shared: u32,
+    pub own: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
     [
         "Size of AttentionQueryTile",
-    ][::core::mem::size_of::<AttentionQueryTile>() - 16usize];
+    ][::core::mem::size_of::<AttentionQueryTile>() - 24usize];
     [
         "Alignment of AttentionQueryTile",
     ][::core::mem::align_of::<AttentionQueryTile>() - 4usize];
@@ -124,6 +126,12 @@ const _: () = {
     [
         "Offset of field: AttentionQueryTile::keys",
     ][::core::mem::offset_of!(AttentionQueryTile, keys) - 12usize];
+    [
+        "Offset of field: AttentionQueryTile::shared",
+    ][::core::mem::offset_of!(AttentionQueryTile, shared) - 16usize];
+    [
+        "Offset of field: AttentionQueryTile::own",
+    ][::core::mem::offset_of!(AttentionQueryTile, own) - 20usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
@@ -133,10 +141,11 @@ pub struct AttentionKeyTile {
     pub query: u32,
     pub queries: u32,
     pub ahead: u32,
+    pub branch: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of AttentionKeyTile"][::core::mem::size_of::<AttentionKeyTile>() - 20usize];
+    ["Size of AttentionKeyTile"][::core::mem::size_of::<AttentionKeyTile>() - 24usize];
     [
         "Alignment of AttentionKeyTile",
     ][::core::mem::align_of::<AttentionKeyTile>() - 4usize];
@@ -155,6 +164,9 @@ const _: () = {
     [
         "Offset of field: AttentionKeyTile::ahead",
     ][::core::mem::offset_of!(AttentionKeyTile, ahead) - 16usize];
+    [
+        "Offset of field: AttentionKeyTile::branch",
+    ][::core::mem::offset_of!(AttentionKeyTile, branch) - 20usize];
 };
 pub const ATTENTION_ROWS: AttentionTiles = 128;
 pub const ATTENTION_COLUMNS: AttentionTiles = 64;
@@ -163,6 +175,7 @@ pub const ATTENTION_DELTA: AttentionTiles = 256;
 pub const ATTENTION_FORWARD_BYTES: AttentionTiles = 768;
 pub const ATTENTION_BACKWARD_BYTES: AttentionTiles = 1024;
 pub const ATTENTION_STATS_BYTES: AttentionTiles = 1024;
+pub const ATTENTION_BRANCHES_BYTES: AttentionTiles = 512;
 pub type AttentionTiles = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
@@ -221,6 +234,19 @@ pub const ATTENTION_DECODE_FEW_ROWS: AttentionDecodeTiles = 32;
 pub const ATTENTION_DECODE_FEW_BYTES: AttentionDecodeTiles = 832;
 pub const ATTENTION_DECODE_PARTS: AttentionDecodeTiles = 8;
 pub type AttentionDecodeTiles = ::core::ffi::c_uint;
+pub const ATTENTION_SM90_COLUMNS: AttentionSm90Tiles = 128;
+pub const ATTENTION_SM90_STAGES: AttentionSm90Tiles = 2;
+pub const ATTENTION_SM90_THREADS: AttentionSm90Tiles = 384;
+pub const ATTENTION_SM90_BOX: AttentionSm90Tiles = 64;
+pub const ATTENTION_SM90_STEP: AttentionSm90Tiles = 8192;
+pub const ATTENTION_SM90_FORWARD_BYTES: AttentionSm90Tiles = 1280;
+pub const ATTENTION_SM90_BACKWARD_BYTES: AttentionSm90Tiles = 512;
+pub const ATTENTION_SM90_RING_BYTES: AttentionSm90Tiles = 68608;
+pub const ATTENTION_SM90_BARRIER_BYTES: AttentionSm90Tiles = 128;
+pub const ATTENTION_SM90_DS_BYTES: AttentionSm90Tiles = 512;
+pub const ATTENTION_SM90_SUMS_BYTES: AttentionSm90Tiles = 33792;
+pub const ATTENTION_SM90_SPARE: AttentionSm90Tiles = 128;
+pub type AttentionSm90Tiles = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct CodebookParams {

@@ -54,6 +54,24 @@ pub const MBARRIER: Primitive = Primitive {
     shared: 16 + 128,
     hopper: true,
 };
+/// Named barriers that one warp waits for and another only arrives at.
+pub const NAMED_BARRIER: Primitive = Primitive {
+    kernel: "conformance_named_barrier",
+    threads: 64,
+    input: 128,
+    output: 128,
+    shared: 128,
+    hopper: true,
+};
+/// Sums of f32 from shared into global memory by the copy engine.
+pub const BULK_REDUCE: Primitive = Primitive {
+    kernel: "conformance_bulk_reduce",
+    threads: 128,
+    input: 128,
+    output: 128,
+    shared: 512,
+    hopper: true,
+};
 /// setmaxnreg in both directions.
 pub const SETMAXNREG: Primitive = Primitive {
     kernel: "conformance_setmaxnreg",
@@ -118,20 +136,48 @@ pub fn tma(gpu: &Gpu, matrix: &[bf16], shape: [u32; 2], [y, x]: [i32; 2]) -> Res
     out.download()
 }
 
-/// a `[64, 64]` times b by wgmma.m64n64k16, f32 bits `[64, 64]`; b is `[n, k]`, or `[k, n]` where
-/// `b_by_rows`.
+/// A product of warpgroups over 64 inner columns, as `kernels/conformance` names them: how its operands lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Product {
+    kernel: &'static str,
+    /// Columns of b and of the result.
+    pub columns: u32,
+    /// a is `[k, m]` rather than `[m, k]`.
+    pub a_by_columns: bool,
+    /// b is `[k, n]` rather than `[n, k]`.
+    pub b_by_rows: bool,
+}
+
+const NT: Product = Product {
+    kernel: "conformance_wgmma_nt",
+    columns: TILE,
+    a_by_columns: false,
+    b_by_rows: false,
+};
+/// Every layout and width that kernels use; those with r take a from registers.
+pub const PRODUCTS: [Product; 7] = [
+    NT,
+    Product { kernel: "conformance_wgmma_nn", b_by_rows: true, ..NT },
+    Product { kernel: "conformance_wgmma_tn", a_by_columns: true, b_by_rows: true, ..NT },
+    Product { kernel: "conformance_wgmma_rn", b_by_rows: true, ..NT },
+    Product { kernel: "conformance_wgmma_nt_128", columns: 2 * TILE, ..NT },
+    Product { kernel: "conformance_wgmma_nn_128", columns: 2 * TILE, b_by_rows: true, ..NT },
+    Product { kernel: "conformance_wgmma_rn_128", columns: 2 * TILE, b_by_rows: true, ..NT },
+];
+
+/// a times b by wgmma, f32 bits `[64, columns]`.
 ///
 /// # Errors
 /// As [`tma`].
-pub fn wgmma(gpu: &Gpu, a: &[bf16], b: &[bf16], b_by_rows: bool) -> Result<Vec<u32>> {
+pub fn wgmma(gpu: &Gpu, product: Product, a: &[bf16], b: &[bf16]) -> Result<Vec<u32>> {
     hopper(gpu)?;
-    let (a, b) = (gpu.upload(a)?, gpu.upload(b)?);
-    let mut out = gpu.zeros::<u32>((TILE * TILE) as usize)?;
-    let (a, b) = (tile(&a, [TILE, TILE])?, tile(&b, [TILE, TILE])?);
-    let name = if b_by_rows { "conformance_wgmma_nn" } else { "conformance_wgmma_nt" };
-    let call = gpu.launch(name, Grid { blocks: (1, 1), threads: 128 })?;
-    let call = call.shared(2 * TILE_BYTES + 8)?.arg(&mut out).arg(&a).arg(&b);
-    // SAFETY: the arguments are the kernel's; it writes 64 × 64 words.
+    let (a, b, columns) = (gpu.upload(a)?, gpu.upload(b)?, product.columns);
+    let mut out = gpu.zeros::<u32>((TILE * columns) as usize)?;
+    let shape = if product.b_by_rows { [TILE, columns] } else { [columns, TILE] };
+    let (a, b) = (tile(&a, [TILE, TILE])?, tile(&b, shape)?);
+    let call = gpu.launch(product.kernel, Grid { blocks: (1, 1), threads: 128 })?;
+    let call = call.shared(3 * TILE_BYTES + 8)?.arg(&mut out).arg(&a).arg(&b);
+    // SAFETY: the arguments are the kernel's; it writes 64 × `columns` words.
     unsafe { call.run() }?;
     out.download()
 }

@@ -71,6 +71,20 @@ PRIM void as_left(uint32_t (&a)[4], const float (*x)[4]) {
   a[2] = pack_bf16(x[1][0], x[1][1]), a[3] = pack_bf16(x[1][2], x[1][3]);
 }
 
+// The keys that go by a tile of queries, COLUMNS at a time: `keys` of them; or, where the tile's rows are answers to
+// a prompt, those of the prompt that all rows share and then those from `own` on, where the first row's answer begins.
+template <uint32_t COLUMNS> struct Rounds {
+  uint32_t shared, own, keys, prompt, count;
+
+  PRIM Rounds(uint32_t shared_, uint32_t own_, uint32_t keys_) : shared(shared_), own(own_), keys(keys_) {
+    prompt = (shared + COLUMNS - 1) / COLUMNS, count = prompt + (keys - own + COLUMNS - 1) / COLUMNS;
+  }
+  PRIM bool in_prompt(uint32_t i) const { return i < prompt; }
+  // The first key of round i, and the one before which its keys end.
+  PRIM uint32_t first(uint32_t i) const { return i < prompt ? i * COLUMNS : own + (i - prompt) * COLUMNS; }
+  PRIM uint32_t end(uint32_t i) const { return i < prompt ? shared : keys; }
+};
+
 // Over the four lanes that share a row.
 PRIM float row_max(float v) {
   v = fmaxf(v, __shfl_xor_sync(ALL_LANES, v, 1));

@@ -174,6 +174,53 @@ PRIM void tma_load_2d(void* dst, const CUtensorMap* map, uint64_t* bar, int x, i
 PRIM uint64_t wgmma_desc(const void* p, uint32_t lbo, uint32_t sbo) {
   return uint64_t((smem_u32(p) & 0x3ffff) >> 4) | uint64_t(lbo >> 4) << 16 | uint64_t(sbo >> 4) << 32 | 1ull << 62;
 }
+// Makes this thread's writes to shared memory visible to the copy engine and to wgmma, and orders its reads
+// before their writes; then a barrier tells them.
+PRIM void fence_proxy_async() {
+#ifndef SIMT_CPU
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+// Named barrier `id` of 1 to 15, `threads` of a block in all: those that wait and those that only arrive.
+PRIM void named_sync(uint32_t id, uint32_t threads) {
+#ifdef SIMT_CPU
+  simt::sync_named(id, threads);
+#else
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+#endif
+}
+PRIM void named_arrive(uint32_t id, uint32_t threads) {
+#ifdef SIMT_CPU
+  simt::arrive_named(id, threads);
+#else
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+#endif
+}
+// to[i] += from[i] for `bytes` of f32 from shared to global memory by the copy engine, both ends and the
+// length multiples of 16; in no order with other such sums. Groups as for cp.async, of the thread that issues.
+PRIM void bulk_reduce_add_f32(float* to, const float* from, uint32_t bytes) {
+#ifdef SIMT_CPU
+  simt::bulk_reduce_add(to, from, bytes);
+#else
+  asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(to), "r"(smem_u32(from)), "r"(bytes)
+               : "memory");
+#endif
+}
+PRIM void bulk_commit() {
+#ifdef SIMT_CPU
+  simt::bulk_commit();
+#else
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+#endif
+}
+// Until all but KEEP groups have read their shared memory, which may then be written again.
+template <int KEEP> PRIM void bulk_wait_read() {
+#ifdef SIMT_CPU
+  simt::bulk_wait_read(KEEP);
+#else
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(KEEP) : "memory");
+#endif
+}
 PRIM void wgmma_fence() {
 #ifdef SIMT_CPU
   simt::wgmma_fence();
@@ -195,30 +242,90 @@ template <int KEEP> PRIM void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(KEEP) : "memory");
 #endif
 }
-// One 64x64x16 tile per warpgroup. TRANS_B: B is stored with n contiguous ([k][n]) rather than k.
-template <int TRANS_B> PRIM void wgmma_m64n64k16(float (&d)[32], uint64_t da, uint64_t db, int accumulate) {
+// Keeps the compiler from moving accesses to these registers over this place: it knows nothing of products in flight, so
+// this stands before the first product that uses them and behind the wait.
+template <int N> PRIM void hold(float (&x)[N]) {
 #ifdef SIMT_CPU
-  simt::wgmma_issue(d, 64, da, db, accumulate != 0, TRANS_B != 0);
+  (void)x;
 #else
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, "
-      "%32, %33, p, 1, 1, 0, %35;\n}"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]),
-        "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]),
-        "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]),
-        "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
-      : "l"(da), "l"(db), "r"(accumulate), "n"(TRANS_B));
+#pragma unroll
+  for (int i = 0; i < N; ++i) asm volatile("" : "+f"(x[i])::"memory");
 #endif
 }
-template <int REGS> PRIM void setmaxnreg_dec() {
+template <int N> PRIM void hold(uint32_t (&x)[N]) {
+#ifdef SIMT_CPU
+  (void)x;
+#else
+#pragma unroll
+  for (int i = 0; i < N; ++i) asm volatile("" : "+r"(x[i])::"memory");
+#endif
+}
+// The accumulators of a product N wide as operands of one instruction: their names, and where they are.
 #ifndef SIMT_CPU
+#define WGMMA_NAMES_64 \
+  "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27," \
+  "%28,%29,%30,%31}, "
+#define WGMMA_NAMES_128 \
+  "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27," \
+  "%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53," \
+  "%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, "
+#define WGMMA_8(d, i) \
+  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
+#define WGMMA_AT_64(d) WGMMA_8(d, 0), WGMMA_8(d, 8), WGMMA_8(d, 16), WGMMA_8(d, 24)
+#define WGMMA_AT_128(d) WGMMA_AT_64(d), WGMMA_8(d, 32), WGMMA_8(d, 40), WGMMA_8(d, 48), WGMMA_8(d, 56)
+#endif
+// d += a·b for one 64xNx16 tile of a warpgroup, d ← a·b unless `accumulate`; both operands in shared memory.
+// TRANS_A, TRANS_B: the operand is stored with m (n) contiguous rather than k. In flight until wgmma_wait.
+template <int N, int TRANS_A, int TRANS_B> PRIM void wgmma_ss(float (&d)[N / 2], uint64_t da, uint64_t db, int accumulate) {
+  static_assert(N == 64 || N == 128);
+#ifdef SIMT_CPU
+  simt::wgmma_issue(d, N, nullptr, da, db, accumulate != 0, TRANS_A != 0, TRANS_B != 0);
+#else
+  if constexpr (N == 64) {
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\nwgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+        WGMMA_NAMES_64 "%32, %33, p, 1, 1, %35, %36;\n}"
+        : WGMMA_AT_64(d) : "l"(da), "l"(db), "r"(accumulate), "n"(TRANS_A), "n"(TRANS_B));
+  } else {
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\nwgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+        WGMMA_NAMES_128 "%64, %65, p, 1, 1, %67, %68;\n}"
+        : WGMMA_AT_128(d) : "l"(da), "l"(db), "r"(accumulate), "n"(TRANS_A), "n"(TRANS_B));
+  }
+#endif
+}
+// The same with a in registers, a thread's share as for mma.m16n8k16 of its warp's 16 rows: they, too, may
+// not be touched until wgmma_wait.
+template <int N, int TRANS_B> PRIM void wgmma_rs(float (&d)[N / 2], const uint32_t* a, uint64_t db, int accumulate) {
+  static_assert(N == 64 || N == 128);
+#ifdef SIMT_CPU
+  simt::wgmma_issue(d, N, a, 0, db, accumulate != 0, false, TRANS_B != 0);
+#else
+  if constexpr (N == 64) {
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\nwgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+        WGMMA_NAMES_64 "{%32,%33,%34,%35}, %36, p, 1, 1, %38;\n}"
+        : WGMMA_AT_64(d) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(db), "r"(accumulate), "n"(TRANS_B));
+  } else {
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\nwgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+        WGMMA_NAMES_128 "{%64,%65,%66,%67}, %68, p, 1, 1, %70;\n}"
+        : WGMMA_AT_128(d) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(db), "r"(accumulate), "n"(TRANS_B));
+  }
+#endif
+}
+// Registers of a thread from here on, for the whole warpgroup: a producer gives, consumers take.
+template <int REGS> PRIM void setmaxnreg_dec() {
+#ifdef SIMT_CPU
+  simt::setmaxnreg(REGS);
+#else
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(REGS));
 #endif
 }
 template <int REGS> PRIM void setmaxnreg_inc() {
-#ifndef SIMT_CPU
+#ifdef SIMT_CPU
+  simt::setmaxnreg(REGS);
+#else
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGS));
 #endif
 }

@@ -190,16 +190,35 @@ fn tma() {
 }
 
 #[test]
+fn named_barriers() {
+    let x: Vec<u32> = (0..128).map(|i| i * 0x9e37 + 5).collect();
+    let Some(got) = run(prim::NAMED_BARRIER, &x) else { return };
+    assert_eq!(got, x);
+}
+
+#[test]
+fn bulk_sums() {
+    let x: Vec<u32> = (0..128).map(|i| (i as f32 * 0.75 - 40.0).to_bits()).collect();
+    let Some(got) = run(prim::BULK_REDUCE, &x) else { return };
+    for (x, got) in x.iter().zip(got) {
+        assert_eq!(f32::from_bits(got), 2.0 * f32::from_bits(*x));
+    }
+}
+
+#[test]
 fn wgmma() {
     let Some(gpu) = able(true) else { return };
-    let (a, b) = (integers(3, 64 * 64), integers(4, 64 * 64));
-    for by_rows in [false, true] {
-        let got = prim::wgmma(gpu, &a, &b, by_rows).unwrap();
+    for product in prim::PRODUCTS {
+        let n = product.columns as usize;
+        let (a, b) = (integers(3, 64 * 64), integers(4, 64 * n));
+        let got = prim::wgmma(gpu, product, &a, &b).unwrap();
         for (i, got) in got.iter().enumerate() {
-            let (m, n) = (i / 64, i % 64);
-            let of_b = |k: usize| if by_rows { b[k * 64 + n] } else { b[n * 64 + k] };
-            let want: f32 = (0..64).map(|k| a[m * 64 + k].to_f32() * of_b(k).to_f32()).sum();
-            assert_eq!(f32::from_bits(*got), want, "({m}, {n}), B by rows: {by_rows}");
+            let (row, column) = (i / n, i % n);
+            let of_a = |k: usize| a[if product.a_by_columns { k * 64 + row } else { row * 64 + k }];
+            let of_b =
+                |k: usize| b[if product.b_by_rows { k * n + column } else { column * 64 + k }];
+            let want: f32 = (0..64).map(|k| of_a(k).to_f32() * of_b(k).to_f32()).sum();
+            assert_eq!(f32::from_bits(*got), want, "({row}, {column}) of {product:?}");
         }
     }
 }
@@ -213,7 +232,7 @@ fn wgmma_rounds_like_f32() {
         engine::testing::normal(seed, 64 * 64, 1.0).into_iter().map(bf16::from_f32).collect()
     };
     let (a, b) = (random(5), random(6));
-    let got = prim::wgmma(gpu, &a, &b, false).unwrap();
+    let got = prim::wgmma(gpu, prim::PRODUCTS[0], &a, &b).unwrap();
     for (i, got) in got.iter().enumerate() {
         let (m, n) = (i / 64, i % 64);
         let products = (0..64).map(|k| a[m * 64 + k].to_f64() * b[n * 64 + k].to_f64());

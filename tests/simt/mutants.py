@@ -17,7 +17,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 BUILD = (HERE / sys.argv[1]).resolve()
 FAMILIES = sys.argv[2:]  # none: all
 SAMPLE = int(os.environ.get("SAMPLE") or 0)  # so many of them, spread over the lists; 0: all
-FLAGS = "-std=c++20 -w -g1 -DSIMT_CPU -I. -I../../kernels -Iprim".split()
+FLAGS = "-std=c++20 -w -Wno-psabi -g1 -DSIMT_CPU -I. -I../../kernels -Iprim".split()
 BUILDS = {
     "plain": (["-O1"], "simt.o"),
     "asan": (["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"], "simt.asan.o"),

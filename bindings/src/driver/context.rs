@@ -28,6 +28,7 @@ struct Inner {
     ordinal: u32,
     name: String,
     compute: (u32, u32),
+    processors: u32,
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     /// Where graphs are captured, so that other threads' work on `stream` never gets into one.
@@ -82,6 +83,8 @@ impl Gpu {
         // the one stream below, in issue order, so there is nothing to track; and a captured graph
         // must not wait for events recorded outside of it.
         unsafe { context.disable_event_tracking() };
+        let count = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        let processors = context.attribute(count).map_err(what())?.max(1) as u32;
         let stream = context.new_stream().map_err(what())?;
         let recording = context.new_stream().map_err(what())?;
         memory::keep_freed(&context).map_err(what())?;
@@ -91,6 +94,7 @@ impl Gpu {
                 ordinal,
                 name,
                 compute,
+                processors,
                 context,
                 stream,
                 recording,
@@ -119,6 +123,11 @@ impl Gpu {
     /// Its compute capability: (9, 0) for Hopper.
     pub fn compute(&self) -> (u32, u32) {
         self.inner.compute
+    }
+
+    /// Its multiprocessors: blocks that stay and work off a list are as many.
+    pub fn processors(&self) -> u32 {
+        self.inner.processors
     }
 
     /// The stream that work goes to: the GPU's one, or, on a thread that captures a graph, the capture.

@@ -109,6 +109,14 @@ impl<'a> Call<'a> {
         self
     }
 
+    /// An argument that only some kernels of a family have.
+    pub(crate) fn option<T: Element>(self, argument: &'a Option<Buffer<T>>) -> Self {
+        match argument {
+            Some(buffer) => self.arg(buffer),
+            None => self,
+        }
+    }
+
     /// Puts the kernel on the stream.
     ///
     /// # Safety

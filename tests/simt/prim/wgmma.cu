@@ -44,7 +44,7 @@ template <int NN> PRIM void gemm(const CUtensorMap* ta, const CUtensorMap* tb, c
       wgmma_fence();
 #pragma unroll
       for (int kk = 0; kk < T / 16; ++kk)
-        wgmma_m64n64k16<NN>(d, wgmma_desc(a + kk * 32, 16, 1024), wgmma_desc(b + kk * (NN ? 2048 : 32), 16, 1024), i || kk);
+        wgmma_ss<T, 0, NN>(d, wgmma_desc(a + kk * 32, 16, 1024), wgmma_desc(b + kk * (NN ? 2048 : 32), 16, 1024), i || kk);
       wgmma_commit();
       wgmma_wait<0>();
       mbar_arrive(&empty[st]);

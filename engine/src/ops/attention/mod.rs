@@ -21,6 +21,7 @@ use crate::error::{Error, Result, expect_len};
 use crate::profile;
 use crate::tensor::{self, Data, DataMut, Tensor};
 use bindings::{abi::AttentionParams, launch};
+pub use launch::attention::DqSums;
 pub use segments::{Capacity, Segments};
 
 const OP: &str = "attention";
@@ -91,6 +92,27 @@ pub fn backward(
     dk: &mut Tensor,
     dv: &mut Tensor,
 ) -> Result<()> {
+    backward_by(spec, segments, DqSums::Ordered, q, k, v, o, lse, d_o, dq, dk, dv)
+}
+
+/// [`backward`] with a choice how a GPU sums dq; the CPU has one way, which is ordered.
+///
+/// # Errors
+/// As [`forward`].
+pub fn backward_by(
+    spec: &Spec,
+    segments: &Segments,
+    sums: DqSums,
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    o: &Tensor,
+    lse: &Tensor,
+    d_o: &Tensor,
+    dq: &mut Tensor,
+    dk: &mut Tensor,
+    dv: &mut Tensor,
+) -> Result<()> {
     let _span = profile::span("attention backward");
     let by_query = [("q", q), ("o", o), ("d_o", d_o), ("dq", &*dq)];
     let by_key = [("k", k), ("v", v), ("dk", &*dk), ("dv", &*dv)];
@@ -129,7 +151,7 @@ pub fn backward(
         ) => {
             let (p, d, plan) = (spec.params()?, spec.size()?, segments.plan(device)?);
             let kept = launch::attention::Kept { q, k, v, o, lse, d_o };
-            Ok(launch::attention::backward(p, d, plan, &kept, dq, dk, dv)?)
+            Ok(launch::attention::backward(p, d, plan, &kept, sums, dq, dk, dv)?)
         }
         _ => Err(tensor::no_arm(OP, &[q, k, v, o, lse, d_o, dq, dk, dv])),
     }

@@ -5,7 +5,7 @@ use super::tile::Branches;
 use crate::error::{Error, Result};
 use crate::tensor::Device;
 use bindings::Gpu;
-use bindings::launch::attention::Plan;
+use bindings::launch::attention::{Bounds, Plan};
 
 pub use bindings::launch::attention::Capacity;
 
@@ -26,7 +26,7 @@ pub use bindings::launch::attention::Capacity;
 /// ```
 ///
 /// With a capacity, tensors have as many rows as it says whatever the batch holds, and grids follow from
-/// it alone. Rows behind the last segment get o = 0, lse = −∞ and gradients of 0, so that padding adds
+/// it alone. The first batch says whether later ones may branch. Rows behind the last segment get o = 0, lse = −∞ and gradients of 0, so that padding adds
 /// nothing to what is summed over rows.
 #[derive(Debug, Default)]
 pub struct Segments {
@@ -117,36 +117,38 @@ impl Segments {
     pub fn mirror(&mut self, device: Device, capacity: Option<Capacity>) -> Result<()> {
         let Device::Cuda(ordinal) = device else { return Ok(()) };
         self.check()?;
-        self.check_mirrored()?;
         let gpu = Gpu::open(ordinal)?;
         let plan = match capacity {
-            None => Plan::new(&gpu, &self.q, &self.k)?,
-            Some(capacity) => Plan::with_capacity(&gpu, capacity, &self.q, &self.k)?,
+            None => Plan::new(&gpu, self.bounds())?,
+            Some(capacity) => Plan::with_capacity(&gpu, capacity, self.bounds())?,
         };
         let answers = self.answers.clone();
         self.mirror = Some(Mirror { plan, q: self.q.clone(), k: self.k.clone(), answers });
         Ok(())
     }
 
-    fn check_mirrored(&self) -> Result<()> {
-        if self.answers.is_empty() {
-            return Ok(());
-        }
-        let problem = "segments that branch run on the CPU alone so far; pack each answer with its \
-                       own copy of the prompt";
-        Err(Error::invalid("attention: segments", problem.to_string()))
+    fn bounds(&self) -> Bounds<'_> {
+        Bounds { q: &self.q, k: &self.k, answers: &self.answers }
     }
 
-    /// Other lengths in the same memory, here and in the mirror if there is one: what captured graphs see
-    /// when they are replayed next. Copies from the host, so not while one is being captured.
+    /// Other lengths in the same memory, none of which branches, here and in the mirror if there is one:
+    /// what captured graphs see when they are replayed next. Copies from the host, so not while one is being
+    /// captured.
     ///
     /// # Errors
     /// Lengths that contradict themselves or the mirror's capacity; nothing has changed then.
     pub fn update(&mut self, queries: &[u32], keys: &[u32]) -> Result<()> {
-        let next = Segments::cached(queries, keys);
+        self.replace(Segments::cached(queries, keys))
+    }
+
+    /// The same for segments of any kind; they may branch if those did that were mirrored first.
+    ///
+    /// # Errors
+    /// As [`Segments::update`].
+    pub fn replace(&mut self, next: Segments) -> Result<()> {
         next.check()?;
         if let Some(mirror) = &mut self.mirror {
-            mirror.plan.set(&next.q, &next.k)?;
+            mirror.plan.set(next.bounds())?;
             mirror.q.clone_from(&next.q);
             mirror.k.clone_from(&next.k);
             mirror.answers.clone_from(&next.answers);
@@ -207,7 +209,7 @@ impl Segments {
 
     /// The keys of segment b that its query i sees, counted from the segment's first: those of the prompt
     /// before the first answer, then those from the start of its own.
-    pub(super) fn seen(&self, b: usize, i: usize) -> [std::ops::Range<usize>; 2] {
+    pub fn seen(&self, b: usize, i: usize) -> [std::ops::Range<usize>; 2] {
         let before = (self.k[b + 1] - self.k[b]) - (self.q[b + 1] - self.q[b]);
         let (position, branches) = (before as usize + i, self.branches(b));
         let after = branches.answers.partition_point(|&a| (a as usize) <= branches.key + position);

@@ -54,6 +54,6 @@ int main() {
   // Answers of 3 to 140 tokens behind prompts; a prompt that is cached but for its last five; nothing that branches.
   run({2, 1, 64, {100 + 87, 9}, {100 + 87, 9}, 1, 0, {{4, 70, 1, 4, 4, 4}}}, 3);
   run({1, 1, 128, {2, 75, 40}, {5, 210, 40}, 1, 5, {{}, {3, 66, 1}, {39}}}, 2);
-  run({1, 1, 64, {160}, {160}, 20, 0, {{3, 3, 3, 140}}}, 1);
+  run({1, 1, 64, {160, 478}, {160, 478}, 20, 0, {{3, 3, 3, 140}, {128, 300, 20}}}, 1);  // tiles within an answer and across its end
   printf("attention_sm90: ok, %lu switches\n", simt::stats.switches);
 }

@@ -8,5 +8,6 @@ MUTANTS = [
     ("a turn that nobody takes", "conformance/hopper_sm90.cu", r"  if \(threadIdx.x < 32\) named_sync\(1, 64\);\n", ""),
     ("the emptier does not wait", "conformance/hopper_sm90.cu", r"      named_sync\(2, 64\);\n", "      named_arrive(2, 64);\n"),
     ("a bulk copy's source left to its fate", "conformance/hopper_sm90.cu", r"    bulk_wait_read<0>\(\);\n", ""),
-    ("more registers than there are", "conformance/hopper_sm90.cu", r"setmaxnreg_dec<40>", "setmaxnreg_dec<240>"),
+    ("more registers than a thread can have", "conformance/hopper_sm90.cu", r"setmaxnreg_inc<232>", "setmaxnreg_inc<264>"),
+    ("a warp that keeps its registers", "conformance/hopper_sm90.cu", r"if \(threadIdx.x < 128\) setmaxnreg_dec<40>\(\);\n  else", "if (threadIdx.x < 32) setmaxnreg_dec<40>();\n  else if (threadIdx.x >= 128)"),
 ]

@@ -15,6 +15,7 @@ pub mod pipeline;
 pub mod quantize;
 pub mod recipe;
 pub mod record;
+pub mod rl;
 pub mod sft;
 
 pub use error::{Error, Result};

@@ -13,6 +13,7 @@ mod progress;
 mod quantize;
 mod recommend;
 mod report;
+mod reward;
 mod seeds;
 mod sft;
 mod stages;
@@ -66,6 +67,8 @@ enum Command {
     Quantize(quantize::Flags),
     /// Train a model from a recipe
     Sft(sft::Flags),
+    /// Train the learned preference model that RL takes for a reward
+    Reward(reward::Flags),
     /// Rank the whole catalogue for every test row, beside baselines
     Evaluate(evaluate::Flags),
     /// Recommend items after a history
@@ -205,6 +208,7 @@ fn dispatch(arguments: Arguments) -> Result<(Answer, u8)> {
         Command::Validate(flags) => return validate::run(flags),
         Command::Quantize(flags) => quantize::run(flags, &context),
         Command::Sft(flags) => sft::run(flags, &context),
+        Command::Reward(flags) => reward::run(flags, &context),
         Command::Evaluate(flags) => evaluate::run(flags, &context),
         Command::Recommend(flags) => recommend::run(flags, &context),
         Command::Complete(flags) => complete::run(flags, &context),

@@ -6,6 +6,7 @@ mod embedding;
 mod layernorm;
 mod linear;
 mod model;
+mod preference;
 mod relu;
 mod rmsnorm;
 mod rope;

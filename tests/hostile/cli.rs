@@ -84,6 +84,27 @@ fn flags_and_commands_that_are_none() {
 }
 
 #[test]
+fn the_preference_model_is_trained_or_the_reason_told() {
+    let data = &format!("data={}", text(&fixture().data));
+    let at = tempfile::tempdir().unwrap();
+    let out = &format!("out={}", text(at.path()));
+    let small = ["preference.width=8", "preference.hidden=[8]", "preference.epochs=2"];
+    let trained = answered(&[&["reward", data, out][..], &small].concat());
+    let folder = Path::new(trained["folder"].as_str().unwrap());
+    assert_eq!(folder, at.path().join("preference"));
+    assert!(folder.join("sidra.json").is_file() && folder.join("preference.json").is_file());
+    let click = &trained["report"]["test"]["outputs"][0];
+    assert!(click["model"]["auc"].as_f64().unwrap() > 0.5, "{click}");
+    assert_eq!(click["beside"][1][0], "item_knn");
+    refused(2, &["reward", data], &["recipe: out", "out=FOLDER"]);
+    refused(2, &["reward", out], &["recipe: data"]);
+    let objective = "preference.objectives=[\"click\", \"high\"]";
+    refused(2, &["reward", data, out, objective], &["asks for high", "no training event"]);
+    refused(2, &["reward", data, out, "preference.lr=0"], &["preference.lr"]);
+    refused(1, &["reward", "data=/no/such", out], &["/no/such"]);
+}
+
+#[test]
 fn requests_that_cannot_be_answered() {
     let (data, model) = (text(&fixture().data), text(&fixture().model));
     let item = &Dataset::open(&fixture().data).unwrap().items[0].id;

@@ -6,6 +6,7 @@ use crate::data::features::FeaturesRecipe;
 use crate::error::{Error, Result};
 use crate::evidence::EvidenceRecipe;
 use crate::quantize::QuantizeRecipe;
+use crate::rl::reward::preference::PreferenceRecipe;
 use crate::sft::{ModelRecipe, TrainRecipe};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -36,6 +37,8 @@ pub struct Recipe {
     pub evidence: EvidenceRecipe,
     /// Its evaluation.
     pub evaluate: EvaluateRecipe,
+    /// The learned preference model, a reward.
+    pub preference: PreferenceRecipe,
     /// Where the model is trained and searched: the command line's word, as little a part of the recipe as
     /// the machine is.
     #[serde(skip)]
@@ -176,7 +179,8 @@ impl Recipe {
         self.model.check()?;
         self.train.check()?;
         self.evidence.check()?;
-        self.evaluate.check()
+        self.evaluate.check()?;
+        self.preference.check()
     }
 
     /// The recipe as TOML, every key written out.

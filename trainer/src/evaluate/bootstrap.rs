@@ -48,6 +48,11 @@ impl People {
         self.count == 0
     }
 
+    /// Number of each row's person, from 0 in order of appearance.
+    pub fn of_row(&self) -> &[u32] {
+        &self.of_row
+    }
+
     /// Each person's sum of every figure, and rows.
     fn sums(&self, rows: &[[f64; FIGURES]]) -> Vec<([f64; FIGURES], f64)> {
         let mut sums = vec![([0.0; FIGURES], 0.0); self.count];
@@ -131,12 +136,78 @@ pub fn differences(
     let drawn = resample(&rows, people, seed, resamples)?;
     Ok(std::array::from_fn(|f| {
         let mean = rows.iter().map(|row| row[f]).sum::<f64>() / rows.len() as f64;
-        let below = drawn.iter().filter(|d| d[f] <= 0.0).count();
-        let above = drawn.iter().filter(|d| d[f] >= 0.0).count();
-        // The observed people count as one resample: a p-value of zero cannot be had from drawing.
-        let p = (2.0 * (below.min(above) + 1) as f64 / (drawn.len() + 1) as f64).min(1.0);
-        Difference { mean, interval: percentiles(&drawn, f), p }
+        Difference {
+            mean,
+            interval: percentiles(&drawn, f),
+            p: two_sided(drawn.iter().map(|d| d[f])),
+        }
     }))
+}
+
+/// How often resampling alone would carry a difference across zero.
+pub fn two_sided(drawn: impl Iterator<Item = f64> + Clone) -> f64 {
+    let all = drawn.clone().count();
+    let below = drawn.clone().filter(|&d| d <= 0.0).count();
+    let above = drawn.filter(|&d| d >= 0.0).count();
+    // The observed people count as one resample: a p-value of zero cannot be had from drawing.
+    (2.0 * (below.min(above) + 1) as f64 / (all + 1) as f64).min(1.0)
+}
+
+/// Any statistic of `resamples` draws of as many people with replacement; it is told how often each was drawn, `[people]`.
+///
+/// # Errors
+/// No people, or no resample.
+pub fn statistic(
+    people: &People,
+    seed: u64,
+    resamples: usize,
+    of: impl Fn(&[u32]) -> f64 + Sync,
+) -> Result<Vec<f64>> {
+    let n = people.count;
+    drawable(n, resamples)?;
+    let one = |resample: usize| {
+        let mut times = vec![0u32; n];
+        draw(n, seed, resample, |person| times[person] += 1);
+        of(&times)
+    };
+    Ok((0..resamples).into_par_iter().map(one).collect())
+}
+
+/// Where 95 % of `drawn` lie.
+pub fn interval(drawn: &[f64]) -> Interval {
+    let mut sorted = drawn.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let at = |share: f64| {
+        let place = share * (sorted.len() - 1) as f64;
+        let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+        low + (high - low) * place.fract()
+    };
+    Interval { low: at(0.025), high: at(0.975) }
+}
+
+fn drawable(people: usize, resamples: usize) -> Result<()> {
+    if people > 0 && resamples > 0 && people <= u32::MAX as usize {
+        return Ok(());
+    }
+    let problem =
+        format!("asked for {resamples} resamples of {people} people; give at least one of each");
+    Err(Error::usage("bootstrap", problem))
+}
+
+/// The people of a resample, one `visit` each.
+fn draw(n: usize, seed: u64, resample: usize, mut visit: impl FnMut(usize)) {
+    let stream = Stream::new(seed, STREAM + resample as u64);
+    let mut left = n;
+    for block in 0.. {
+        for bits in stream.block(block).into_iter().take(left) {
+            // Multiply-shift: uniform but for a bias below n / 2³².
+            visit(((u64::from(bits) * n as u64) >> 32) as usize);
+        }
+        left = left.saturating_sub(4);
+        if left == 0 {
+            break;
+        }
+    }
 }
 
 /// Means over the rows of `resamples` draws of as many people with replacement: Σ figures / Σ rows. Each
@@ -153,44 +224,23 @@ fn resample(
         return Err(Error::usage("bootstrap", format!("{a} rows, the people of {b}")));
     }
     let n = people.count;
-    if n == 0 || resamples == 0 || n > u32::MAX as usize {
-        return Err(Error::usage(
-            "bootstrap",
-            format!("asked for {resamples} resamples of {n} people; give at least one of each"),
-        ));
-    }
+    drawable(n, resamples)?;
     let sums = people.sums(rows);
-    let draw = |resample: usize| {
-        let stream = Stream::new(seed, STREAM + resample as u64);
+    let one = |resample: usize| {
         let (mut sum, mut count) = ([0.0; FIGURES], 0.0);
-        let mut left = n;
-        for block in 0.. {
-            for bits in stream.block(block).into_iter().take(left) {
-                // Multiply-shift: uniform but for a bias below n / 2³².
-                let (figures, rows) = &sums[((u64::from(bits) * n as u64) >> 32) as usize];
-                sum.iter_mut().zip(figures).for_each(|(s, f)| *s += f);
-                count += rows;
-            }
-            left = left.saturating_sub(4);
-            if left == 0 {
-                break;
-            }
-        }
+        draw(n, seed, resample, |person| {
+            let (figures, rows) = &sums[person];
+            sum.iter_mut().zip(figures).for_each(|(s, f)| *s += f);
+            count += rows;
+        });
         sum.map(|s| s / count)
     };
-    Ok((0..resamples).into_par_iter().map(draw).collect())
+    Ok((0..resamples).into_par_iter().map(one).collect())
 }
 
 /// The 2.5th and 97.5th percentile of figure `f`, between neighbours by linear interpolation.
 fn percentiles(drawn: &[[f64; FIGURES]], f: usize) -> Interval {
-    let mut sorted: Vec<f64> = drawn.iter().map(|d| d[f]).collect();
-    sorted.sort_unstable_by(f64::total_cmp);
-    let at = |share: f64| {
-        let place = share * (sorted.len() - 1) as f64;
-        let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
-        low + (high - low) * place.fract()
-    };
-    Interval { low: at(0.025), high: at(0.975) }
+    interval(&drawn.iter().map(|d| d[f]).collect::<Vec<_>>())
 }
 
 /// `{"HR@1": [low, high], …}`.
@@ -285,6 +335,21 @@ mod tests {
         assert!((got.high - (0.25 + half)).abs() < 0.012, "{got:?}, half {half}");
         let rows = intervals(&s, &alone(&s), View::Item, 7, 4000).unwrap()[0];
         assert!(got.high - got.low > 1.8 * (rows.high - rows.low));
+    }
+
+    /// A mean as a statistic of who was drawn has the interval of the means.
+    #[test]
+    fn statistics_are_drawn_as_means_are() {
+        let s = scores(|r| r % 4 == 0);
+        let people = alone(&s);
+        let mean = |times: &[u32]| {
+            let hits: u32 = times.iter().step_by(4).sum();
+            f64::from(hits) / f64::from(times.iter().sum::<u32>())
+        };
+        let drawn = statistic(&people, 7, 300, mean).unwrap();
+        assert_eq!(interval(&drawn), intervals(&s, &people, View::Item, 7, 300).unwrap()[0]);
+        assert!(statistic(&people, 7, 0, mean).is_err());
+        assert_eq!(two_sided([1.0, 2.0, 3.0].into_iter()), 0.5);
     }
 
     /// Two people, three rows, by hand: the draws are (1, 1), (1, 2), (2, 1), (2, 2), so the mean over rows is

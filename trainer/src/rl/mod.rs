@@ -2,3 +2,4 @@
 //! and rewards; `reward` says what an answer is worth.
 
 pub mod objective;
+pub mod reward;

@@ -51,7 +51,7 @@ fn view(raw: &[[Vec<f64>; 3]]) -> Vec<Answer<'_>> {
 }
 
 /// d f / d (policy token `t`) of every token, by central differences of `f`.
-fn differences(raw: &[[Vec<f64>; 3]], f: &dyn Fn(&[[Vec<f64>; 3]]) -> f64) -> Vec<f64> {
+fn differences(raw: &[[Vec<f64>; 3]], f: &impl Fn(&[[Vec<f64>; 3]]) -> f64) -> Vec<f64> {
     const H: f64 = 1e-6;
     let mut out = Vec::new();
     for i in 0..raw.len() {

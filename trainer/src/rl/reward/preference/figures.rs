@@ -158,6 +158,9 @@ pub(super) fn measure(
     Ok(Figures { split: split.name().into(), rows: held.queries.len(), outputs })
 }
 
+/// A function of how often each person was drawn; none where that leaves one side empty.
+type Statistic<'a> = Box<dyn Fn(&[u32]) -> Option<f64> + Sync + 'a>;
+
 /// The rows of an objective, and who they are of.
 struct Test {
     objective: Objective,
@@ -187,10 +190,7 @@ impl Test {
     }
 
     /// A function of how often each person was drawn.
-    fn prepare<'s>(
-        &'s self,
-        scores: &'s [Vec<f64>],
-    ) -> Box<dyn Fn(&[u32]) -> Option<f64> + Sync + 's> {
+    fn prepare<'s>(&'s self, scores: &'s [Vec<f64>]) -> Statistic<'s> {
         let person = |row: usize| self.people.of_row()[row] as usize;
         if self.objective == Objective::Click {
             let mut sums = vec![(0.0, 0.0); self.people.len()];
@@ -236,10 +236,10 @@ impl Test {
         let ours = self.prepare(scores);
         let Some(auc) = ours(&once) else { return Ok(None) };
         // A resample without both sides says nothing: the middle stands for it.
-        let drawn = |f: &(dyn Fn(&[u32]) -> Option<f64> + Sync)| {
+        let drawn = |f: &Statistic<'_>| {
             bootstrap::statistic(&self.people, seed, RESAMPLES, |times| f(times).unwrap_or(0.5))
         };
-        let model = drawn(&*ours)?;
+        let model = drawn(&ours)?;
         let mut all = Vec::new();
         for &(name, of) in beside {
             let low: Vec<Vec<f64>>;
@@ -251,7 +251,7 @@ impl Test {
             };
             let theirs = self.prepare(of);
             let Some(other) = theirs(&once) else { continue };
-            let their = drawn(&*theirs)?;
+            let their = drawn(&theirs)?;
             let lead: Vec<f64> = model.iter().zip(&their).map(|(a, b)| a - b).collect();
             let difference = Difference {
                 mean: auc - other,

@@ -8,9 +8,11 @@
 //! The last token of a sequence is no input here (nobody reads its row), so rows are 8 × 255.
 
 use super::harness::{Call, Case, cpu_time};
+use engine::Device;
 use engine::cpu::random::Stream;
 use engine::model::weights::slots;
 use engine::model::{Architecture, Config, Placement, Transformer, Weights, Workspace};
+use engine::ops::reduce::Sum;
 use engine::ops::{Work, attention};
 use engine::profile;
 use std::sync::{Arc, Mutex};
@@ -82,7 +84,7 @@ fn work(config: &Config) -> Work {
 
 fn plan(config: &Config, recompute: bool) -> MemoryPlan {
     let rows = SEQUENCES * (TOKENS - 1);
-    let loss = NextToken::new(0.0, Placement::CPU).expect("host memory").bytes(config, rows);
+    let loss = NextToken::new(0.0, Placement::CPU).expect("host memory").bytes(config, rows, None);
     MemoryPlan::new(config, (rows, rows), loss, 0, recompute, Placement::CPU)
 }
 
@@ -107,6 +109,7 @@ fn prepare(config: Config, recompute: bool, losses: Losses) -> Result<Call, Stri
     let mut gradients = Gradients::new(&config, Placement::CPU).map_err(|e| e.to_string())?;
     let mut optimiser = AdamW::new(&config, recipe, Placement::CPU).map_err(|e| e.to_string())?;
     let mut loss = NextToken::new(0.0, Placement::CPU).map_err(|e| e.to_string())?;
+    let no_losses = Sum::new(Device::Cpu).map_err(|e| e.to_string())?;
     let weights = Weights::random(&config, 0, 0.02);
     let mut model = Transformer { config, weights };
     let (vocab, labels) = (model.config.vocab_size, batch.rows.len() as f64);
@@ -122,7 +125,8 @@ fn prepare(config: Config, recompute: bool, losses: Losses) -> Result<Call, Stri
             &mut ws,
             &mut gradients,
         )?;
-        optimiser.step(&mut model.weights, &gradients.weights, 0.0, 1e-4)?;
+        optimiser.set_pace(1e-4, 1.0)?;
+        optimiser.step(&mut model.weights, &gradients.weights, &no_losses)?;
         Ok(sum / labels)
     };
     let first = step().map_err(|e| e.to_string())?;

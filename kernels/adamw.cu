@@ -4,11 +4,11 @@
 //   w ← (1 − lr·decay)·w − lr·m̂ / (√v̂ + ε),      m̂ = m / (1 − β₁ᵗ),  v̂ = v / (1 − β₂ᵗ)      copy ← bf16(w)
 //
 // Shapes     w, g, m, v f32 of any length, copy bf16 or absent, by a table of addresses · total [1] f64: Σ g² as
-//            reduce leaves it · rate [1] f32 · state [2] u64: steps taken, steps skipped · factors, 6 words
+//            reduce leaves it · loss [1] f64: the sum of the losses · pace, factors: a struct each
 // Tiling     prepare: one thread. step: a block a PIECE of a tensor, 8 neighbouring elements a thread at a time
 // Roofline   memory: 28 bytes a weight, 30 with a copy
-// Edges      a norm that is not finite: t stays, `skipped` grows, nothing else changes; the last vector and
-//            addresses that do not divide by 16 go element by element
+// Edges      a norm or a loss that is not finite: t stays, `skipped` grows, no weight and no moment changes; the last
+//            vector and addresses that do not divide by 16 go element by element
 // Order      nothing is summed: an element's bits depend on its own values, t, lr and the norm
 // Reference  engine/src/ops/adamw/reference.rs
 #include "adamw.h"
@@ -23,25 +23,27 @@ PRIM double adamw_power(double base, uint64_t t) {
   return power;
 }
 
-// Reads norm and rate on the device, so that no launch waits for the host and a captured graph may be
+// Reads norm, loss and pace on the device, so that no launch waits for the host and a captured graph may be
 // launched again and again.
 extern "C" __global__ void __launch_bounds__(1)
-adamw_prepare(AdamwFactors* __restrict__ factors, uint64_t* __restrict__ state,
-              const double* __restrict__ total, const float* __restrict__ rate, const AdamwParams p) {
-  const double norm = sqrt(total[0]) * fabs(double(p.grad_scale)), lr = double(rate[0]);
+adamw_prepare(AdamwFactors* __restrict__ factors, const double* __restrict__ total,
+              const double* __restrict__ loss, const AdamwPace* __restrict__ pace, const AdamwParams p) {
+  const double scale = double(pace[0].grad_scale), lr = double(pace[0].rate);
+  const double norm = sqrt(total[0]) * fabs(scale);
   AdamwFactors f = {};
-  f.norm = float(norm);
-  f.live = norm < HUGE_VAL;  // false for NaN too
+  f.norm = norm;
+  f.loss = loss[0];
+  f.steps = factors[0].steps;
+  f.skipped = factors[0].skipped;
+  f.live = norm < HUGE_VAL && fabs(f.loss) < HUGE_VAL;  // false for NaN too
   if (f.live) {
-    const uint64_t t = state[0] + 1;
-    state[0] = t;
-    f.grad_scale = p.grad_scale;
-    if (p.clip > 0.0 && norm > p.clip) f.grad_scale = float(double(p.grad_scale) * (p.clip / norm));
+    const uint64_t t = ++f.steps;
+    f.grad_scale = float(p.clip > 0.0 && norm > p.clip ? scale * (p.clip / norm) : scale);
     f.rate = float(lr / (1.0 - adamw_power(p.beta1, t)));
     f.root = float(1.0 / sqrt(1.0 - adamw_power(p.beta2, t)));
     f.keep = float(1.0 - lr * p.weight_decay);
   } else {
-    state[1] += 1;
+    ++f.skipped;
   }
   factors[0] = f;
 }
@@ -51,13 +53,13 @@ SIMT_EXPORT(adamw_prepare)
 PRIM void adamw_update(float (&w)[VEC], const float (&g)[VEC], float (&m)[VEC], float (&v)[VEC],
                        const AdamwFactors& f, float keep, const AdamwParams& p) {
   const float beta1 = float(p.beta1), rest1 = float(1.0 - p.beta1);
-  const float beta2 = float(p.beta2), rest2 = float(1.0 - p.beta2);
+  const float beta2 = float(p.beta2), rest2 = float(1.0 - p.beta2), eps = float(p.eps);
 #pragma unroll
   for (uint32_t i = 0; i < VEC; ++i) {
     const float d = g[i] * f.grad_scale;
     m[i] = fmaf(m[i], beta1, d * rest1);
     v[i] = fmaf(v[i], beta2, d * d * rest2);
-    w[i] = w[i] * keep - m[i] * f.rate / fmaf(sqrtf(v[i]), f.root, p.eps);
+    w[i] = w[i] * keep - m[i] * f.rate / fmaf(sqrtf(v[i]), f.root, eps);
   }
 }
 

@@ -9,18 +9,28 @@ typedef struct AdamwParams {
   double beta2;        /* decay of the second moment */
   double weight_decay; /* times the rate, of weights that decay */
   double clip;         /* gradients are scaled down to this global norm; 0 leaves them */
-  float eps;           /* added to the root of the second moment */
-  float grad_scale;    /* what gradients are multiplied with before everything else */
+  double eps;          /* added to the root of the second moment */
 } AdamwParams;
 
-/* What the step needs of its number, rate and norm, as adamw_prepare leaves it on the device. */
+/* What varies from step to step and the host knows. */
+typedef struct AdamwPace {
+  float rate;       /* learning rate */
+  float grad_scale; /* what gradients are multiplied with before everything else */
+} AdamwPace;
+
+/* What the step needs of its number, pace and norm, and what is told of it, as adamw_prepare leaves it on the
+   device. */
 typedef struct AdamwFactors {
-  float grad_scale; /* with what clipping asks for */
-  float rate;       /* lr / (1 - beta1^t) */
-  float root;       /* 1 / sqrt(1 - beta2^t) */
-  float keep;       /* 1 - lr * weight_decay */
-  float norm;       /* global norm of the gradients, times grad_scale of AdamwParams */
-  uint32_t live;    /* 0: the norm is not finite, and the step changes nothing */
+  double norm;       /* global norm of the gradients, times grad_scale of AdamwPace */
+  double loss;       /* sum of the losses that they are of */
+  uint64_t steps;    /* taken so far: t of the last one */
+  uint64_t skipped;  /* left out so far */
+  float grad_scale;  /* with what clipping asks for */
+  float rate;        /* lr / (1 - beta1^t) */
+  float root;        /* 1 / sqrt(1 - beta2^t) */
+  float keep;        /* 1 - lr * weight_decay */
+  uint32_t live;     /* 0: norm or loss is not finite, and the step changes nothing */
+  uint32_t unused;
 } AdamwFactors;
 
 enum AdamwTiles {

@@ -12,8 +12,9 @@
 //            turned into dz before it leaves the registers' copy in shared memory
 // Roofline   compute: 2·R·C·V for the loss, 8·R·C·V with gradients (one product of four is computed twice:
 //            the logits would take 4·R·V bytes). Memory: 6 bytes an element of dz, 16·P·R of parts
-// Edges      tokens beyond V take no part · C that is no multiple of 8: the `any` kernels · a logit that is
-//            not finite, or a label outside of the vocabulary: loss and gradient of the row are NaN
+// Edges      tokens beyond V take no part · C that is no multiple of 8: the `any` kernels · a row with the label
+//            NONE: loss and gradient 0 · a logit that is not finite, or another label outside of the vocabulary:
+//            loss and gradient of the row are NaN
 // Order      a row's sums run over its tokens in an order that V alone decides; parts are added in order:
 //            runs repeat bit for bit and a row does not depend on the others
 // Reference  engine/src/ops/cross_entropy/reference.rs
@@ -121,9 +122,9 @@ PRIM void gradient(bf16* dz, const float2* row, const bf16* x, const bf16* w, co
     const uint32_t at = row0 + r, token = token0 + t;
     if (at >= p.rows || token >= p.stride) return;
     const float2 s = row[at];  // M, 1 / S
-    const uint32_t away = labels[at] - p.first - token;
+    const uint32_t label = labels[at], away = label - p.first - token;
     auto dz_of = [&](float v, uint32_t i) {
-      if (token + i >= p.tokens) return 0.0f;  // rows of dz are read to their stride's end
+      if (token + i >= p.tokens || label == CROSS_ENTROPY_NONE) return 0.0f;  // rows of dz are read to their stride's end
       return p.scale * (__expf(v - s.x) * s.y - uniform - (away == i ? sure : 0.0f));
     };
     *reinterpret_cast<uint2*>(dz + size_t(at) * p.stride + token) =
@@ -178,6 +179,11 @@ cross_entropy_loss_f32(float* __restrict__ loss, float2* __restrict__ row, const
                       __shfl_xor_sync(ALL_LANES, s.total, step)});
   }
   if (lane != 0) return;
+  if (labels[r] == CROSS_ENTROPY_NONE) {
+    loss[r] = 0.0f;
+    row[r] = make_float2(0.0f, 0.0f);
+    return;
+  }
   const bool good = labels[r] < p.vocab && fabsf(s.total) < INFINITY;  // false for NaN too
   const float mean = s.total / float(p.vocab);
   const float nll = good ? logf(s.sum) - (1.0f - p.smoothing) * (picked[r] - s.most) - p.smoothing * (mean - s.most) : NAN;

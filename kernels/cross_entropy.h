@@ -18,6 +18,8 @@ typedef struct CrossEntropyParams {
   float scale;     /* of the gradient */
 } CrossEntropyParams;
 
+enum CrossEntropyLabel { CROSS_ENTROPY_NONE = 0xffffffff /* the row has no label */ };
+
 enum CrossEntropyTiles {
   CROSS_ENTROPY_THREADS = 128,       /* of a block that multiplies */
   CROSS_ENTROPY_TILE = 128,          /* rows and tokens of its tile */

@@ -1,11 +1,11 @@
 /* reduce: what the kernels of reduce.cu and their launcher agree on.
-   add, scale: x, y [n] · sum of squares: a table of tensors, of which each block takes a piece */
+   add, scale: x, y [n] · sums: a table of tensors, of which each block takes a piece */
 #ifndef SIDRA_REDUCE_H
 #define SIDRA_REDUCE_H
 #include <stdint.h>
 
 typedef struct ReduceParams {
-  uint32_t len; /* n of add and of scale; pieces of all tensors together for a sum of squares */
+  uint32_t len; /* n of add and of scale; pieces of all tensors together for a sum */
   float factor; /* scale: x is multiplied by it */
 } ReduceParams;
 

@@ -4,8 +4,10 @@
 use engine::cpu::random::Stream;
 use engine::model::block::Dropout;
 use engine::model::{Architecture, Config, Placement, Transformer, Weights, Workspace};
+use engine::ops::reduce::Sum;
 use engine::sid::{Codes, Trie};
 use engine::text::SidTokens;
+use engine::{Device, Tensor};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -86,6 +88,8 @@ struct Training<'a> {
     gradients: Gradients,
     optimiser: AdamW,
     loss: Box<dyn Loss + Send + 'a>,
+    losses: Sum,
+    stream: Tensor,
     step: u64,
 }
 
@@ -99,6 +103,8 @@ impl<'a> Training<'a> {
             gradients: Gradients::new(&config, Placement::CPU).unwrap(),
             optimiser: AdamW::new(&config, AdamWRecipe::default(), Placement::CPU).unwrap(),
             loss,
+            losses: Sum::new(Device::Cpu).unwrap(),
+            stream: Dropout::stream(Stream::new(1, 0), Device::Cpu).unwrap(),
             step: 0,
             model: Transformer { weights: Weights::random(&config, 1, 0.02), config },
         }
@@ -106,12 +112,17 @@ impl<'a> Training<'a> {
 
     fn step(&mut self, batch: &Batch) {
         self.step += 1;
-        let dropout = Some(Dropout { p: 0.1, stream: Stream::new(1, self.step) });
-        let Training { model, ws, gradients, optimiser, loss, .. } = self;
+        let Training { model, ws, gradients, optimiser, loss, losses, stream, .. } = self;
+        stream.write_u32(&Stream::new(1, self.step).words()).unwrap();
+        let dropout = Some(Dropout { p: 0.1, stream });
         gradients.clear().unwrap();
-        loss::forward_backward(loss.as_mut(), model, batch, 1e-3, dropout, ws, gradients).unwrap();
-        let norm = optimiser.norm(&gradients.weights).unwrap();
-        optimiser.step(&mut model.weights, &gradients.weights, norm, 1e-3).unwrap();
+        loss.place(&model.config, batch).unwrap();
+        loss::pass(loss.as_mut(), model, batch, 1e-3, dropout, ws, gradients).unwrap();
+        losses.clear().unwrap();
+        losses.add(&loss.losses()).unwrap();
+        optimiser.norm(&gradients.weights).unwrap();
+        optimiser.set_pace(1e-3, 1.0).unwrap();
+        optimiser.step(&mut model.weights, &gradients.weights, losses).unwrap();
     }
 }
 
@@ -188,7 +199,7 @@ fn the_plan_is_what_training_takes() {
             let plan = MemoryPlan::new(
                 &config,
                 size,
-                loss.bytes(&config, size.1),
+                loss.bytes(&config, size.1, None),
                 0,
                 recompute,
                 Placement::CPU,

@@ -2,7 +2,7 @@
 
 use super::{BF16, Case, Prepared, Units, bf16s, close, f32s, host, places, poison};
 use engine::ops::adamw::{Fused, Recipe, Slot};
-use engine::ops::reduce::Squares;
+use engine::ops::reduce::{Squares, Sum};
 use engine::ops::{Work, rmsnorm, rope, swiglu};
 use engine::{DType, Tensor};
 use std::sync::{Mutex, PoisonError};
@@ -169,14 +169,7 @@ fn rotate(name: &str, tokens: usize, heads: usize, head_dim: usize) -> Case {
 /// One tensor's step as training takes it, with the gradient's norm at hand. The first run sums it; a
 /// large case has one set of operands, so that the table of tensors is uploaded once.
 fn moments(name: &str, len: usize) -> Case {
-    let recipe = Recipe {
-        beta1: 0.9,
-        beta2: 0.95,
-        eps: 1e-8,
-        weight_decay: 0.1,
-        clip: 0.0,
-        grad_scale: 1.0,
-    };
+    let recipe = Recipe { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip: 0.0 };
     let lr = 1e-3f32;
     let work = Work { flops: 13 * len as u64, bytes: 28 * len as u64 };
     Case::new(name, work, Units::F32, move |device| {
@@ -189,7 +182,8 @@ fn moments(name: &str, len: usize) -> Case {
         };
         let (squares, mut all) =
             (Squares::new(device).map_err(text)?, Fused::new(device).map_err(text)?);
-        all.set_rate(lr).map_err(text)?;
+        all.set_pace(lr, 1.0).map_err(text)?;
+        let losses = Sum::new(device).map_err(text)?;
         let state = Mutex::new((squares, all, false));
         let run = move |t: &mut [Tensor]| {
             let [w, g, m, v] = t else { unreachable!() };
@@ -200,7 +194,7 @@ fn moments(name: &str, len: usize) -> Case {
                 *summed = true;
             }
             let slot = Slot { w, g, m, v, copy: None, decay: true };
-            all.step(&recipe, squares, &mut [slot])
+            all.step(&recipe, squares, &losses, &mut [slot])
         };
         let check = move |t: &[Tensor]| {
             let [w, g] = [host(&t[0])?, host(&t[1])?];

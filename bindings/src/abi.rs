@@ -10,8 +10,7 @@ pub struct AdamwParams {
     pub beta2: f64,
     pub weight_decay: f64,
     pub clip: f64,
-    pub eps: f32,
-    pub grad_scale: f32,
+    pub eps: f64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -32,42 +31,72 @@ const _: () = {
     [
         "Offset of field: AdamwParams::eps",
     ][::core::mem::offset_of!(AdamwParams, eps) - 32usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct AdamwPace {
+    pub rate: f32,
+    pub grad_scale: f32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of AdamwPace"][::core::mem::size_of::<AdamwPace>() - 8usize];
+    ["Alignment of AdamwPace"][::core::mem::align_of::<AdamwPace>() - 4usize];
     [
-        "Offset of field: AdamwParams::grad_scale",
-    ][::core::mem::offset_of!(AdamwParams, grad_scale) - 36usize];
+        "Offset of field: AdamwPace::rate",
+    ][::core::mem::offset_of!(AdamwPace, rate) - 0usize];
+    [
+        "Offset of field: AdamwPace::grad_scale",
+    ][::core::mem::offset_of!(AdamwPace, grad_scale) - 4usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct AdamwFactors {
+    pub norm: f64,
+    pub loss: f64,
+    pub steps: u64,
+    pub skipped: u64,
     pub grad_scale: f32,
     pub rate: f32,
     pub root: f32,
     pub keep: f32,
-    pub norm: f32,
     pub live: u32,
+    pub unused: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of AdamwFactors"][::core::mem::size_of::<AdamwFactors>() - 24usize];
-    ["Alignment of AdamwFactors"][::core::mem::align_of::<AdamwFactors>() - 4usize];
-    [
-        "Offset of field: AdamwFactors::grad_scale",
-    ][::core::mem::offset_of!(AdamwFactors, grad_scale) - 0usize];
-    [
-        "Offset of field: AdamwFactors::rate",
-    ][::core::mem::offset_of!(AdamwFactors, rate) - 4usize];
-    [
-        "Offset of field: AdamwFactors::root",
-    ][::core::mem::offset_of!(AdamwFactors, root) - 8usize];
-    [
-        "Offset of field: AdamwFactors::keep",
-    ][::core::mem::offset_of!(AdamwFactors, keep) - 12usize];
+    ["Size of AdamwFactors"][::core::mem::size_of::<AdamwFactors>() - 56usize];
+    ["Alignment of AdamwFactors"][::core::mem::align_of::<AdamwFactors>() - 8usize];
     [
         "Offset of field: AdamwFactors::norm",
-    ][::core::mem::offset_of!(AdamwFactors, norm) - 16usize];
+    ][::core::mem::offset_of!(AdamwFactors, norm) - 0usize];
+    [
+        "Offset of field: AdamwFactors::loss",
+    ][::core::mem::offset_of!(AdamwFactors, loss) - 8usize];
+    [
+        "Offset of field: AdamwFactors::steps",
+    ][::core::mem::offset_of!(AdamwFactors, steps) - 16usize];
+    [
+        "Offset of field: AdamwFactors::skipped",
+    ][::core::mem::offset_of!(AdamwFactors, skipped) - 24usize];
+    [
+        "Offset of field: AdamwFactors::grad_scale",
+    ][::core::mem::offset_of!(AdamwFactors, grad_scale) - 32usize];
+    [
+        "Offset of field: AdamwFactors::rate",
+    ][::core::mem::offset_of!(AdamwFactors, rate) - 36usize];
+    [
+        "Offset of field: AdamwFactors::root",
+    ][::core::mem::offset_of!(AdamwFactors, root) - 40usize];
+    [
+        "Offset of field: AdamwFactors::keep",
+    ][::core::mem::offset_of!(AdamwFactors, keep) - 44usize];
     [
         "Offset of field: AdamwFactors::live",
-    ][::core::mem::offset_of!(AdamwFactors, live) - 20usize];
+    ][::core::mem::offset_of!(AdamwFactors, live) - 48usize];
+    [
+        "Offset of field: AdamwFactors::unused",
+    ][::core::mem::offset_of!(AdamwFactors, unused) - 52usize];
 };
 pub const ADAMW_THREADS: AdamwTiles = 256;
 pub const ADAMW_PIECE: AdamwTiles = 8192;
@@ -381,6 +410,8 @@ const _: () = {
         "Offset of field: CrossEntropyParams::scale",
     ][::core::mem::offset_of!(CrossEntropyParams, scale) - 36usize];
 };
+pub const CROSS_ENTROPY_NONE: CrossEntropyLabel = 4294967295;
+pub type CrossEntropyLabel = ::core::ffi::c_uint;
 pub const CROSS_ENTROPY_THREADS: CrossEntropyTiles = 128;
 pub const CROSS_ENTROPY_TILE: CrossEntropyTiles = 128;
 pub const CROSS_ENTROPY_TILE_BYTES: CrossEntropyTiles = 65536;

@@ -17,6 +17,7 @@ pub mod ops;
 pub mod pretrained;
 pub mod profile;
 pub mod recommender;
+pub mod replay;
 pub mod sid;
 pub mod tensor;
 #[cfg(feature = "testing")]

@@ -3,7 +3,7 @@
 use crate::{bf16_on_cuda, gpu, on_cuda};
 use bindings::launch::cross_entropy as launch;
 use bindings::launch::linear::Out;
-use engine::ops::cross_entropy::{self, Spec, reference};
+use engine::ops::cross_entropy::{self, NONE, Spec, reference};
 use engine::tensor::{Data, DataMut};
 use engine::testing::{assert_parity, assert_parity_bf16, below, normal, poison, round_bf16, wide};
 use engine::{DType, Device, Tensor};
@@ -22,10 +22,12 @@ struct Case {
 impl Case {
     fn new(rows: usize, width: usize, vocab: usize, smoothing: f32, peak: f32) -> Case {
         let spec = Spec { rows, width, vocab, smoothing };
+        let mut labels = below(3, rows, vocab);
+        labels.iter_mut().skip(2).step_by(7).for_each(|label| *label = NONE);
         Case {
             x: round_bf16(&normal(1, rows * width, peak / (width as f32).sqrt())),
             w: round_bf16(&normal(2, vocab * width, 1.0)),
-            labels: below(3, rows, vocab),
+            labels,
             dw: normal(4, vocab * width, 1e-3),
             scale: 0.37,
             spec,
@@ -135,7 +137,7 @@ fn faults_are_told() {
         return;
     }
     let mut case = Case::new(4, 8, 20, 0.1, 1.0);
-    case.labels[1] = 20;
+    (case.labels[1], case.labels[2]) = (20, 3);
     case.x[2 * 8] = f32::INFINITY;
     let (x, w, labels) = case.tensors();
     let mut loss = on_cuda(&[4], &[0.0; 4]);

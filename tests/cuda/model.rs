@@ -10,13 +10,15 @@ use engine::decode::{Beam, BeamSearch};
 use engine::model::block::Dropout;
 use engine::model::weights::slots;
 use engine::model::{Architecture, Config, Placement, Transformer, Weights, Workspace};
+use engine::ops::reduce::Sum;
 use engine::ops::trie_softmax::Normalise;
+use engine::replay::Replay;
 use engine::sid::{Codes, Trie};
 use engine::testing::{below, normal, round_bf16};
 use engine::text::SidTokens;
 use engine::{Device, Tensor};
 use trainer::backward::Gradients;
-use trainer::loss::{self, Batch, Loss, NextToken, Sample, TrieLoss};
+use trainer::loss::{self, Batch, Loss, NextToken, Room, Sample, TrieLoss};
 
 const NOISE: f64 = 0.05;
 
@@ -80,7 +82,7 @@ fn gradients(
     device: Device,
     batch: Batch,
     loss: &mut dyn Loss,
-    dropout: Option<Dropout>,
+    dropout: f32,
     recompute: bool,
 ) -> (f64, Vec<Vec<f32>>) {
     let model =
@@ -92,7 +94,9 @@ fn gradients(
         true => Workspace::recomputing(&model.config, on).unwrap(),
         false => Workspace::training(&model.config, on).unwrap(),
     };
-    let scale = 1.0 / batch.rows.len() as f32;
+    let scale = 1.0 / batch.next.len() as f32;
+    let stream = Dropout::stream(Stream::new(5, 5), device).unwrap();
+    let dropout = (dropout > 0.0).then_some(Dropout { p: dropout, stream: &stream });
     let total =
         loss::forward_backward(loss, &model, &batch, scale, dropout, &mut ws, &mut g).unwrap();
     (total, g.weights.tensors().map(|t| t.to_f32_vec().unwrap()).collect())
@@ -113,11 +117,10 @@ fn gradients_are_those_of_the_cpu() {
         [(&[0, 5, 9, 12][..], false), (&[7], true), (&[3, 3, 30, 39, 1], true)]
             .map(|(items, taught)| sample(&tokens, &codes, items, taught))
             .to_vec();
-    let dropout = Some(Dropout { p: 0.2, stream: Stream::new(5, 5) });
     for (architecture, by_trie, dropout) in [
-        (Architecture::Llama, true, dropout),
-        (Architecture::Qwen2, false, None),
-        (Architecture::Qwen3, true, None),
+        (Architecture::Llama, true, 0.2),
+        (Architecture::Qwen2, false, 0.0),
+        (Architecture::Qwen3, true, 0.0),
     ] {
         let model = model(config(architecture, tokens.vocabulary()));
         let run = |device: Device, recompute: bool| {
@@ -144,6 +147,111 @@ fn gradients_are_those_of_the_cpu() {
         let (again, recomputed) = run(CUDA, true);
         assert_eq!(got.to_bits(), again.to_bits(), "{architecture:?}: recomputed");
         assert!(bits(&cuda) == bits(&recomputed), "{architecture:?}: recompute gives other bits");
+    }
+}
+
+/// Room to spare adds nothing to a gradient, a captured pass gives the bits of one that was not, and replayed it
+/// serves batches, dropout streams and teachers that it has never seen.
+#[test]
+fn a_captured_pass_serves_every_batch() {
+    if gpu().is_none() {
+        return;
+    }
+    let (codes, tokens) = (codes(), SidTokens::from_scratch(&[6, 7, 9]));
+    let trie = Trie::build(&codes).unwrap();
+    let model = model(config(Architecture::Qwen3, tokens.vocabulary())).on(CUDA).unwrap();
+    let batches: Vec<Vec<Sample>> = [
+        vec![(&[0, 5, 9, 12][..], true), (&[7], false)],
+        vec![(&[3, 3, 30, 39, 1], true)],
+        vec![(&[1], false), (&[2], false), (&[4, 8], true)],
+    ]
+    .into_iter()
+    .map(|b| b.into_iter().map(|(items, taught)| sample(&tokens, &codes, items, taught)).collect())
+    .collect();
+    let room = Room { tokens: 18, sequences: 3, taught: 2 };
+    let on = Placement::on(CUDA);
+    for by_trie in [true, false] {
+        let new = || -> Box<dyn Loss> {
+            match by_trie {
+                true => Box::new(TrieLoss::new(&trie, &tokens, 0.1, on).unwrap()),
+                false => Box::new(NextToken::new(0.1, on).unwrap()),
+            }
+        };
+        // Total loss and gradients of each batch: as large as it is, with room, and replayed.
+        let run = |room: Option<Room>, replayed: bool| -> Vec<(f64, Vec<Vec<f32>>)> {
+            let mut loss = new();
+            let mut batch = room.map(|room| Batch::with_room(room, CUDA).unwrap());
+            let mut g = Gradients::new(&model.config, on).unwrap();
+            let mut ws = Workspace::training(&model.config, on).unwrap();
+            let mut stream = Dropout::stream(Stream::new(0, 0), CUDA).unwrap();
+            let (mut sum, mut replay) = (Sum::new(CUDA).unwrap(), Replay::default());
+            let found = batches.iter().enumerate().map(|(i, samples)| {
+                let own;
+                let batch = match &mut batch {
+                    Some(batch) => {
+                        batch.set(samples).unwrap();
+                        &*batch
+                    }
+                    None => {
+                        own = Batch::new(samples).on(CUDA).unwrap();
+                        &own
+                    }
+                };
+                loss.place(&model.config, batch).unwrap();
+                stream.write_u32(&Stream::new(9, i as u64).words()).unwrap();
+                let mut pass = || -> engine::Result<()> {
+                    g.clear()?;
+                    sum.clear()?;
+                    let dropout = Some(Dropout { p: 0.2, stream: &stream });
+                    loss::pass(loss.as_mut(), &model, batch, 1.0, dropout, &mut ws, &mut g)?;
+                    sum.add(&loss.losses())
+                };
+                match replayed {
+                    true => replay.run(CUDA, pass).unwrap(),
+                    false => pass().unwrap(),
+                }
+                let gradients = g.weights.tensors().map(|t| t.to_f32_vec().unwrap()).collect();
+                (sum.read().unwrap(), gradients)
+            });
+            let found = found.collect();
+            assert_eq!(replay.is_captured(), replayed, "from the second batch on");
+            found
+        };
+        let (own, spare, replayed) =
+            (run(None, false), run(Some(room), false), run(Some(room), true));
+        for (i, ((own, spare), replayed)) in own.iter().zip(&spare).zip(&replayed).enumerate() {
+            assert!(spare == replayed, "batch {i}: other bits by a graph");
+            // Sums are cut into other pieces where there are more rows, which may turn the rounding of one element
+            // to bf16: 2⁻⁸ of that element. Dropout's draws go by row and column, so they are the same.
+            assert!((own.0 - spare.0).abs() <= own.0 / 512.0, "batch {i}: {} {}", own.0, spare.0);
+            for ((slot, a), b) in slots(&model.config).iter().zip(&own.1).zip(&spare.1) {
+                let off = norm(a.iter().zip(b).map(|(a, b)| a - b)) / norm(a.iter().copied());
+                assert!(off < 1.0 / 512.0, "batch {i} {}: off by {off:e} of its norm", slot.name);
+            }
+        }
+    }
+    let beyond = [sample(&tokens, &codes, &[0; 7], false)];
+    let mut batch = Batch::with_room(room, CUDA).unwrap();
+    let said = batch.set(&beyond).unwrap_err().to_string();
+    assert!(said.contains("at most 18") || said.contains("room for 18"), "{said}");
+}
+
+/// A label that the vocabulary does not have is told before anything runs, here as on the CPU.
+#[test]
+fn a_label_outside_of_the_vocabulary_is_told() {
+    if gpu().is_none() {
+        return;
+    }
+    let config = config(Architecture::Llama, 20);
+    let samples = [Sample { tokens: vec![1, 3, 20], learn_from: 1, ..Sample::default() }];
+    for device in [Device::Cpu, CUDA] {
+        let mut loss = NextToken::new(0.0, Placement::on(device)).unwrap();
+        let batch = Batch::new(&samples).on(device).unwrap();
+        let said = loss.place(&config, &batch).unwrap_err().to_string();
+        assert!(
+            said.contains("labels[1]") && said.contains("vocabulary of 20"),
+            "{device}: {said}"
+        );
     }
 }
 

@@ -1,7 +1,7 @@
 //! reduce on a GPU: sums of one addition are exact, so compared bit for bit; sums of squares with f64.
 
 use crate::{CUDA, bf16_on_cuda, gpu, on_cuda};
-use engine::ops::reduce::{self, Squares};
+use engine::ops::reduce::{self, Squares, Sum};
 use engine::testing::{normal, round_bf16};
 use engine::{Device, Tensor};
 
@@ -59,4 +59,28 @@ fn sums_squares_over_many_tensors() {
     squares.run(&[&there[3], &bad]).unwrap();
     assert!(squares.read().unwrap().is_nan());
     assert!(squares.run(&[&host[0]]).is_err(), "a tensor on the CPU");
+}
+
+/// Σ x on top of what was there, in f64: 36,427 exact terms, each addition off by 2⁻⁵³ of the sum so far.
+#[test]
+fn sums_elements_over_many_tensors() {
+    if gpu().is_none() {
+        return;
+    }
+    let host: Vec<Tensor> = [1usize, 0, 9, 20_000, 16_384, 33]
+        .iter()
+        .enumerate()
+        .map(|(i, &n)| Tensor::from_f32(&[n], normal(i as u64, n, 1.0)))
+        .collect();
+    let there: Vec<Tensor> = host.iter().map(|x| x.to(CUDA).unwrap()).collect();
+    let (mut here, mut sum) = (Sum::new(Device::Cpu).unwrap(), Sum::new(CUDA).unwrap());
+    for part in [&[0, 1, 2, 3, 4, 5][..], &[3], &[]] {
+        here.add(&part.iter().map(|&i| &host[i]).collect::<Vec<_>>()).unwrap();
+        sum.add(&part.iter().map(|&i| &there[i]).collect::<Vec<_>>()).unwrap();
+        let (a, b) = (sum.read().unwrap(), here.read().unwrap());
+        assert!((a - b).abs() <= 1e-12 * 40_000.0, "{a} {b}");
+    }
+    assert!(sum.add(&[&host[0]]).is_err(), "a tensor on the CPU");
+    sum.clear().unwrap();
+    assert_eq!(sum.read().unwrap(), 0.0);
 }

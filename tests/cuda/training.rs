@@ -1,5 +1,5 @@
 //! Training the tiny world on a GPU: what the CPU comes to within the noise of bf16, the same bits after
-//! a stop, and a device that is lost.
+//! a stop and without captured graphs, and a device that is lost.
 
 use crate::{CUDA, gpu, real};
 use engine::checkpoint::manifest;
@@ -143,6 +143,14 @@ fn training_is_that_of_the_cpu_and_goes_on_to_the_same_bits() {
     let (resumed, ..) = run("stopped", CUDA, &[]);
     assert!(bits(&resumed) == bits(&cuda), "resumed");
 
+    // Kernel by kernel, without graphs: a process of its own, since the variable is one of the environment.
+    let child = child("training::without_graphs", |c| {
+        c.env("SIDRA_GRAPHS", "off").env("TRAIN_IN", at("eager"));
+    });
+    assert!(child.contains("answer: trained"), "{child}");
+    let there = Recommender::open(&at("eager").join("model")).unwrap();
+    assert!(bits(&weights(&at("eager"), &there)) == bits(&cuda), "without graphs");
+
     // The model that was kept opens on both, and a checkpoint says where it was computed.
     let folder = at("cuda").join("model");
     assert!(folder.join(manifest::FILE).is_file());
@@ -159,6 +167,60 @@ fn training_is_that_of_the_cpu_and_goes_on_to_the_same_bits() {
     assert!(said.contains("--device cpu"), "{said}");
 }
 
+/// What this test binary prints when it runs `test` alone, in a process of its own.
+fn child(test: &str, set: impl FnOnce(&mut Command)) -> String {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--ignored", "--nocapture"]);
+    set(&mut command);
+    String::from_utf8_lossy(&command.output().unwrap().stdout).into_owned()
+}
+
+#[test]
+#[ignore = "run by training_is_that_of_the_cpu_and_goes_on_to_the_same_bits, in a process of its own"]
+fn without_graphs() {
+    let Some(folder) = std::env::var_os("TRAIN_IN") else { return };
+    gpu().unwrap();
+    let told = Told::new(u64::MAX);
+    match train(Path::new(&folder), &recipe(CUDA, &[]), &told) {
+        Ok(_) => println!("answer: trained"),
+        Err(e) => println!("answer: {e}"),
+    }
+}
+
+/// Several batches a step, long words of a vocabulary in place of a trie, rows without a label: graphs replay them
+/// all, and a run that stops goes on to the same bits.
+#[test]
+fn accumulated_steps_over_the_vocabulary() {
+    if gpu().is_none() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let keys = [
+        "train.accumulate=2",
+        "train.objective=vocabulary",
+        "train.batch_tokens=60",
+        "train.epochs=1",
+        "train.evaluate_every=0",
+        "train.checkpoint_every=3",
+    ];
+    let run = |name: &str, device: Device, stop: u64| {
+        let told = Told::new(stop);
+        let at = root.path().join(name);
+        let model = train(&at, &recipe(device, &keys), &told);
+        (model.map(|m| weights(&at, &m)), told.losses.into_inner().unwrap())
+    };
+    let (whole, losses) = run("whole", CUDA, u64::MAX);
+    let (_, cpu) = run("cpu", Device::Cpu, u64::MAX);
+    assert_eq!(losses.len(), cpu.len());
+    for (step, (a, b)) in losses.iter().zip(&cpu).enumerate() {
+        assert!((a - b).abs() < 0.01 * b, "step {}: loss {a}, {b} on the CPU", step + 1);
+    }
+    assert!(run("parts", CUDA, 3).0.is_err(), "stopped on request");
+    let (parts, _) = run("parts", CUDA, u64::MAX);
+    let bits = |w: Vec<Vec<f32>>| -> Vec<u32> { w.iter().flatten().map(|v| v.to_bits()).collect() };
+    assert!(bits(parts.unwrap()) == bits(whole.unwrap()), "other bits");
+}
+
 /// A device that faults in the middle of a run: the run ends, its last checkpoint is whole, and the same command
 /// goes on from there to the bits of an undisturbed run.
 #[test]
@@ -172,13 +234,9 @@ fn a_lost_device_leaves_the_last_checkpoint() {
     let answers = [200, 400, 800, 1600, 3200].map(|launch: u32| {
         move |lost: &Path| {
             let _ = std::fs::remove_dir_all(lost);
-            let child = Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "training::until_lost", "--ignored", "--nocapture"])
-                .env("SIMT_LOST", launch.to_string())
-                .env("LOST_IN", lost)
-                .output()
-                .unwrap();
-            String::from_utf8_lossy(&child.stdout).into_owned()
+            child("training::until_lost", |c| {
+                c.env("SIMT_LOST", launch.to_string()).env("LOST_IN", lost);
+            })
         }
     });
     let kept = |said: &String| {

@@ -7,11 +7,12 @@
 //! theirs lies off by `noise` itself, which the script measured against f64. Hence 3 · noise + 4 steps,
 //! doubled because a maximum over tensors as small as eight elements measures noise but roughly.
 
-use engine::Tensor;
 use engine::model::transformer::Packed;
 use engine::model::weights::slots;
 use engine::model::{Placement, Transformer, Workspace, folder};
+use engine::ops::reduce::Sum;
 use engine::testing::{distance, wide};
+use engine::{Device, Tensor};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -175,8 +176,10 @@ fn training_continues_as_in_transformers() {
             let what = format!("{} after {step} steps: loss {ours}, theirs {theirs}", golden.name);
             println!("{what}, off by {:.1e}, {allowed:.1e} allowed", (ours - theirs).abs());
             assert!((ours - theirs).abs() <= allowed, "{what}, {allowed:e} allowed");
-            let norm = optimiser.norm(&gradients.weights).unwrap();
-            optimiser.step(&mut golden.model.weights, &gradients.weights, norm, lr).unwrap();
+            optimiser.norm(&gradients.weights).unwrap();
+            optimiser.set_pace(lr, 1.0).unwrap();
+            let losses = Sum::new(Device::Cpu).unwrap();
+            optimiser.step(&mut golden.model.weights, &gradients.weights, &losses).unwrap();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The whole model: loss and gradient of the engine against the same stack written with the f64
 //! references, and that against central differences along random directions.
 
+use engine::Device;
 use engine::cpu::random::Stream;
 use engine::model::block::Dropout;
 use engine::model::transformer::Packed;
@@ -119,7 +120,7 @@ fn reference_loss(config: &Config, w: &[Vec<f64>], batch: &Batch, spec: &attenti
     let head =
         if config.tie_word_embeddings { "model.embed_tokens.weight" } else { "lm_head.weight" };
     let logits = project(&normed, c, config.vocab_size, head);
-    let labels = batch.rows.u32().unwrap().iter().zip(batch.labels.u32().unwrap());
+    let labels = batch.rows.u32().unwrap().iter().zip(batch.next.iter());
     let nll = labels.map(|(&row, &label)| {
         let x = &logits[row as usize * config.vocab_size..(row as usize + 1) * config.vocab_size];
         let m = x.iter().copied().fold(f64::MIN, f64::max);
@@ -202,7 +203,8 @@ fn recomputed_layers_give_the_same_bits() {
     for architecture in [Architecture::Llama, Architecture::Qwen3] {
         let model = model(&config(architecture, true));
         let batch = Batch::new(&samples());
-        let dropout = Some(Dropout { p: 0.3, stream: Stream::new(4, 2) });
+        let stream = Dropout::stream(Stream::new(4, 2), Device::Cpu).unwrap();
+        let dropout = Some(Dropout { p: 0.3, stream: &stream });
         let mut kept: Option<(u64, Vec<Vec<u32>>)> = None;
         for mut ws in [
             Workspace::training(&model.config, Placement::CPU).unwrap(),

@@ -93,15 +93,17 @@ void run(const Case& c, unsigned block) {
   require_near_bf16(floats(got.second), truth.dz, plain.dz, 0, what + " dz");
 }
 
-// A logit that is not finite or a label outside of the vocabulary costs its own row and no other.
+// A logit that is not finite or a label outside of the vocabulary costs its own row and no other; a row without a
+// label costs nothing and moves nothing.
 void faults() {
-  const Case c{6, 16, 140, 1, 0.1f, 1, false};
-  auto x = round_bf16(normal(6 * 16, 1));
+  const Case c{7, 16, 140, 1, 0.1f, 1, false};
+  auto x = round_bf16(normal(7 * 16, 1));
   const auto w = round_bf16(normal(140 * 16, 2));
-  const std::vector<uint32_t> labels{3, 140, 5, 139, 0, 0xffffffffu};
+  const std::vector<uint32_t> labels{3, 140, 5, 139, 0, 0xfffffffeu, CROSS_ENTROPY_NONE};
   x[2 * 16 + 3] = INFINITY, x[3 * 16] = NAN;
   const auto [loss, dz] = kernels(c, x, w, labels, 1, 140);
   const auto l = floats(loss), d = floats(dz);
+  require(l[6] == 0 && std::all_of(d.begin() + 6 * 140, d.end(), [](float v) { return v == 0; }), "cross_entropy: a row without a label");
   for (unsigned r = 0; r < 6; ++r) {
     const bool good = r == 0 || r == 4;
     require(std::isfinite(l[r]) == good, "cross_entropy: loss of a faulty row");

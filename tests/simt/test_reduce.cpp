@@ -31,16 +31,20 @@ void scale(size_t n, float a) {
   require(got == bits(want), "reduce scale");
 }
 
-// Each tensor starts `shift` elements beside an aligned address.
-double squares(const std::vector<size_t>& lengths, size_t shift, float poison_with = 0) {
+// A sum over tensors that each start `shift` elements beside an aligned address: Σ x², or Σ x on top of `before`.
+double sum(bool squares, const std::vector<size_t>& lengths, size_t shift, float poison_with = 0) {
+  const double before = squares ? NAN : 0.75;  // Σ x² overwrites
   std::vector<Buf<float>> tensors;
   std::vector<uint64_t> table;
   std::vector<uint32_t> pieces;
-  long double truth = 0;
+  long double truth = squares ? 0 : before, size = squares ? 0 : before;
   for (size_t t = 0; t < lengths.size(); ++t) {
     auto x = normal(lengths[t] + shift, unsigned(t), std::ldexp(1.0f, int(t % 8) * 5));
     if (poison_with != 0 && !x.empty()) x.back() = poison_with;
-    for (size_t i = shift; i < x.size(); ++i) truth += (long double)(x[i]) * x[i];
+    for (size_t i = shift; i < x.size(); ++i) {
+      const long double term = squares ? (long double)(x[i]) * x[i] : x[i];
+      truth += term, size += std::fabs(term);
+    }
     tensors.emplace_back(x);
     table.insert(table.end(), {uint64_t(tensors.back().get() + shift), lengths[t]});
     for (uint32_t k = 0; size_t(k) * REDUCE_PIECE < lengths[t]; ++k) pieces.insert(pieces.end(), {uint32_t(t), k});
@@ -48,17 +52,18 @@ double squares(const std::vector<size_t>& lengths, size_t shift, float poison_wi
   const unsigned n = unsigned(pieces.size() / 2);
   const Buf<uint64_t> btable(table);
   const Buf<uint32_t> bpieces(pieces);
-  const auto got = under_all_schedules("reduce squares", [&] {
-    Buf<double> partial(n, NAN), total(1, NAN);
-    if (n) simt::launch(reduce_squares_f32, dim3(n), dim3(REDUCE_THREADS), 0, partial.get(), btable.get(), bpieces.get());
-    simt::launch(reduce_squares_fold, dim3(1), dim3(REDUCE_FOLD), 0, total.get(), partial.get(), ReduceParams{n, 0});
+  const std::string what = squares ? "reduce squares" : "reduce sum";
+  const auto got = under_all_schedules(what, [&] {
+    Buf<double> partial(n, NAN), total(1, before);
+    if (n) simt::launch(squares ? reduce_squares_f32 : reduce_sum_f32, dim3(n), dim3(REDUCE_THREADS), 0, partial.get(), btable.get(), bpieces.get());
+    simt::launch(squares ? reduce_squares_fold : reduce_sum_fold, dim3(1), dim3(REDUCE_FOLD), 0, total.get(), partial.get(), ReduceParams{n, 0});
     return std::vector{std::bit_cast<uint64_t>(total[0])};
   });
-  const double sum = std::bit_cast<double>(got[0]);
-  if (poison_with == 0) {  // 64 Ki terms, all positive: a relative 2⁻⁵³ for each addition, and few at a time
-    require(std::fabs(sum - double(truth)) <= 1e-13 * double(truth), "reduce squares: " + std::to_string(sum));
+  const double found = std::bit_cast<double>(got[0]);
+  if (poison_with == 0) {  // 64 Ki terms: 2⁻⁵³ of what was added so far for each addition, and few at a time
+    require(std::fabs(found - double(truth)) <= 1e-13 * double(size), what + ": " + std::to_string(found));
   }
-  return sum;
+  return found;
 }
 }  // namespace
 
@@ -70,10 +75,13 @@ int main() {
   add<float>(2048, 1, reduce_add_f32);
   scale(3, 0.5f);
   scale(2051, -3.0f);
-  squares({}, 0);
-  squares({1, 0, 9, 17000, 8, 16384, 5}, 0);
-  squares({33, 2049}, 3);
-  squares(std::vector<size_t>(600, 2), 0);  // more pieces than threads that fold them
-  require(std::isinf(squares({3, 40}, 0, INFINITY)) && std::isnan(squares({3, 40}, 0, NAN)), "reduce squares: not finite");
+  for (const bool squares : {true, false}) {
+    sum(squares, {}, 0);
+    sum(squares, {1, 0, 9, 17000, 8, 16384, 5}, 0);
+    sum(squares, {33, 2049}, 3);
+    sum(squares, std::vector<size_t>(600, 2), 0);  // more pieces than threads that fold them
+    const double infinite = sum(squares, {3, 40}, 0, INFINITY);
+    require(std::isinf(infinite) && std::isnan(sum(squares, {3, 40}, 0, NAN)), "reduce: not finite");
+  }
   printf("reduce: ok, %lu switches\n", simt::stats.switches);
 }

@@ -201,7 +201,8 @@ mod tests {
                 false => Workspace::training(config, Placement::CPU).unwrap(),
             };
             let mut g = Gradients::new(config, Placement::CPU).unwrap();
-            let dropout = Some(Dropout { p: 0.5, stream: Stream::new(1, 1) });
+            let stream = Dropout::stream(Stream::new(1, 1), engine::Device::Cpu).unwrap();
+            let dropout = Some(Dropout { p: 0.5, stream: &stream });
             let mut loss = NextToken::new(0.0, Placement::CPU).unwrap();
             loss::forward_backward(&mut loss, &model, &batch, 1.0, dropout, &mut ws, &mut g)
                 .unwrap();

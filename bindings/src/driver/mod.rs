@@ -1,6 +1,6 @@
 //! The CUDA driver, opened at run time through cudarc: `context` (what this machine has, and the
 //! [`Gpu`] handle), `memory` (bytes held and free), `module` (the embedded images), `buffer` (device
-//! memory), `staging` (pinned uploads), `stream` (order and completion), `event` (points in it, and their
+//! memory), `staging` (pinned uploads), `readback` (results that nobody waits for), `stream` (order and completion), `event` (points in it, and their
 //! time), `graph` (captured work), `launch` (a kernel's arguments), `blas` (cuBLASLt). Elsewhere: which
 //! kernel to launch, and how (`launch`).
 
@@ -12,6 +12,7 @@ mod graph;
 mod launch;
 mod memory;
 mod module;
+mod readback;
 mod staging;
 mod stream;
 #[cfg(feature = "conformance")]
@@ -26,5 +27,6 @@ pub use graph::Graph;
 pub(crate) use launch::{ByValue, Grid, same_gpu};
 pub use module::Image;
 pub(crate) use module::{IMAGES, NVCC};
+pub use readback::Readback;
 #[cfg(feature = "conformance")]
 pub(crate) use tensor_map::TensorMap;

@@ -71,13 +71,25 @@ impl Gpu {
     /// Another length, or what the driver says.
     pub fn write<T: Element>(&self, x: &[T], y: &mut Buffer<T>) -> Result<()> {
         expect_len("copy", "destination", y.len(), x.len())?;
+        self.write_front(x, y)
+    }
+
+    /// [`Gpu::write`] over the first elements of a buffer; those behind them stay as they are.
+    ///
+    /// # Errors
+    /// More elements than the buffer holds, or what the driver says.
+    pub fn write_front<T: Element>(&self, x: &[T], y: &mut Buffer<T>) -> Result<()> {
+        if x.len() > y.len() {
+            let (have, want) = (y.len(), x.len());
+            return Err(Error::Length { op: "copy", arg: "destination", have, want });
+        }
         if x.is_empty() {
             return Ok(());
         }
         self.not_recording("a copy from the host")?;
         let (to, _hold) = y.slice_mut().device_ptr_mut(self.running());
         let mut staging = self.staging().lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: `y` holds as many elements as `x`, and is borrowed until the copy is on the stream.
+        // SAFETY: `y` holds at least as many elements as `x`, and is borrowed until the copy is on the stream.
         unsafe { staging.copy(self, bytemuck::cast_slice(x), to) }
     }
 

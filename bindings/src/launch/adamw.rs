@@ -1,12 +1,16 @@
-//! adamw: one step over all of a model's tensors, with norm, rate and step number on the device.
+//! adamw: one step over all of a model's tensors, with norm, loss, rate and step number on the device.
 
 use super::table::Table;
-use crate::abi::{ADAMW_ENTRY, ADAMW_PIECE, ADAMW_THREADS, AdamwFactors, AdamwParams};
-use crate::driver::{Buffer, ByValue, Gpu, Grid, same_gpu};
+use crate::abi::{ADAMW_ENTRY, ADAMW_PIECE, ADAMW_THREADS, AdamwFactors, AdamwPace, AdamwParams};
+use crate::driver::{Buffer, ByValue, Gpu, Grid, Readback, same_gpu};
 use crate::error::{Result, expect_len};
 use half::bf16;
 
 const OP: &str = "adamw";
+/// 32-bit words of an [`AdamwFactors`].
+const FACTORS: usize = size_of::<AdamwFactors>() / 4;
+/// Reports that may be on their way.
+const REPORTS: usize = 4;
 
 /// One tensor's part in a step; all of one length.
 #[derive(Debug)]
@@ -38,50 +42,53 @@ pub struct Recipe {
     pub weight_decay: f32,
     /// Gradients are scaled down to this global norm; 0 leaves them.
     pub clip: f64,
-    /// What gradients are multiplied with first.
-    pub grad_scale: f32,
 }
 
-/// What the device says about the steps so far.
+/// How a step went, and the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Report {
     /// Steps taken: t of the last one.
     pub steps: u64,
-    /// Steps left out because the norm was not finite.
+    /// Steps left out because norm or loss was not finite.
     pub skipped: u64,
-    /// Global norm of the last gradients, before clipping.
-    pub norm: f32,
+    /// Whether the last one was taken.
+    pub taken: bool,
+    /// Global norm of its gradients, before clipping.
+    pub norm: f64,
+    /// Sum of its losses.
+    pub loss: f64,
 }
 
 /// The optimiser's own memory on a GPU: the table of tensors, rate, number of the step.
 #[derive(Debug)]
 pub struct AdamW {
     table: Table,
-    rate: Buffer<f32>,
-    /// Steps taken, steps skipped.
-    state: Buffer<u64>,
+    /// An [`AdamwPace`].
+    pace: Buffer<f32>,
     /// An [`AdamwFactors`], word by word.
     factors: Buffer<u32>,
+    reports: Readback<u32>,
 }
 
 impl AdamW {
-    /// Before the first step.
+    /// Before the first step, with a rate of 0.
     ///
     /// # Errors
     /// What the driver says.
     pub fn new(gpu: &Gpu) -> Result<AdamW> {
-        let (table, rate, state) = (Table::new(gpu)?, gpu.zeros(1)?, gpu.zeros(2)?);
-        let factors = gpu.zeros(size_of::<AdamwFactors>() / 4)?;
-        Ok(AdamW { table, rate, state, factors })
+        let (table, pace) = (Table::new(gpu)?, gpu.zeros(size_of::<AdamwPace>() / 4)?);
+        let (factors, reports) = (gpu.zeros(FACTORS)?, Readback::new(gpu, FACTORS, REPORTS)?);
+        Ok(AdamW { table, pace, factors, reports })
     }
 
-    /// Learning rate of the steps to come. A copy to the device: not inside of a captured graph.
+    /// Learning rate of the steps to come, and what gradients are multiplied with first. A copy to the device:
+    /// not inside of a captured graph.
     ///
     /// # Errors
     /// What the driver says.
-    pub fn set_rate(&mut self, lr: f32) -> Result<()> {
-        let gpu = self.rate.gpu().clone();
-        gpu.write(&[lr], &mut self.rate)
+    pub fn set_pace(&mut self, rate: f32, grad_scale: f32) -> Result<()> {
+        let gpu = self.pace.gpu().clone();
+        gpu.write(bytemuck::cast_slice(&[AdamwPace { rate, grad_scale }]), &mut self.pace)
     }
 
     /// Goes on after that many steps, none of them skipped.
@@ -89,39 +96,45 @@ impl AdamW {
     /// # Errors
     /// What the driver says.
     pub fn set_steps(&mut self, steps: u64) -> Result<()> {
-        let gpu = self.state.gpu().clone();
-        gpu.write(&[steps, 0], &mut self.state)
+        let gpu = self.factors.gpu().clone();
+        let factors = AdamwFactors { steps, ..bytemuck::Zeroable::zeroed() };
+        gpu.write(bytemuck::cast_slice(&[factors]), &mut self.factors)
     }
 
-    /// One step by gradients whose sum of squares is `total` `[1]`. Where the norm is not finite nothing
-    /// changes but [`Report::skipped`]. Launches alone where the tensors are those of the last call:
-    /// call it once before a graph is captured, with a rate of 0 if need be.
+    /// One step by gradients whose sum of squares is `total` `[1]`, of losses whose sum is `loss` `[1]`. Where one
+    /// of them is not finite nothing changes but [`Report::skipped`]. Launches alone where the tensors are
+    /// those of the last call: call it once before a graph is captured, with a rate of 0 if need be.
     ///
     /// # Errors
     /// Lengths that differ, buffers on another GPU, or what the driver says.
     pub fn step(
         &mut self,
         recipe: &Recipe,
-        total: &Buffer<f64>,
+        (total, loss): (&Buffer<f64>, &Buffer<f64>),
         slots: &mut [Slot<'_>],
     ) -> Result<()> {
-        let gpu = self.rate.gpu().clone();
+        let gpu = self.pace.gpu().clone();
         expect_len(OP, "total", total.len(), 1)?;
-        same_gpu(OP, &[&gpu, total.gpu()])?;
+        expect_len(OP, "loss", loss.len(), 1)?;
+        same_gpu(OP, &[&gpu, total.gpu(), loss.gpu()])?;
         let mut words = Vec::with_capacity(slots.len() * ADAMW_ENTRY as usize);
         for slot in slots.iter() {
             words.extend(entry(&gpu, slot)?);
         }
         self.table.set(OP, words, slots.iter().map(|s| s.w.len()), ADAMW_PIECE as usize)?;
 
-        let Recipe { beta1, beta2, eps, weight_decay, clip, grad_scale } = *recipe;
-        let (beta1, beta2) = (f64::from(beta1), f64::from(beta2));
-        let weight_decay = f64::from(weight_decay);
-        let p = ByValue(AdamwParams { beta1, beta2, weight_decay, clip, eps, grad_scale });
+        let wide = |x: f32| f64::from(x);
+        let p = ByValue(AdamwParams {
+            beta1: wide(recipe.beta1),
+            beta2: wide(recipe.beta2),
+            weight_decay: wide(recipe.weight_decay),
+            clip: recipe.clip,
+            eps: wide(recipe.eps),
+        });
         let call = gpu.launch("adamw_prepare", Grid { blocks: (1, 1), threads: 1 })?;
-        let call = call.arg(&mut self.factors).arg(&mut self.state).arg(total).arg(&self.rate);
-        // SAFETY: the kernel's arguments in its order. `factors` holds as many words as the struct that
-        // is written there, `state` two, `total` and `rate` one each.
+        let call = call.arg(&mut self.factors).arg(total).arg(loss).arg(&self.pace);
+        // SAFETY: the kernel's arguments in its order. `factors` and `pace` hold as many words as the structs
+        // that are read and written there, `total` and `loss` one element each.
         unsafe { call.arg(&p).run() }?;
         if self.table.pieces == 0 {
             return Ok(());
@@ -135,15 +148,23 @@ impl AdamW {
         unsafe { call.arg(&p).run() }
     }
 
-    /// How the steps went, once all work before is done.
+    /// Sends the report of the steps so far; at most four may be on their way. Waits for nothing.
     ///
     /// # Errors
-    /// What the driver says.
-    pub fn report(&self) -> Result<Report> {
-        let state = self.state.download()?;
-        let words = self.factors.download()?;
-        let factors: AdamwFactors = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&words));
-        Ok(Report { steps: state[0], skipped: state[1], norm: factors.norm })
+    /// A fifth, or what the driver says.
+    pub fn send(&mut self) -> Result<()> {
+        self.reports.send(&self.factors)
+    }
+
+    /// The report that was sent first, once it is there.
+    ///
+    /// # Errors
+    /// None was sent, or what the driver says: a kernel's fault surfaces here.
+    pub fn receive(&mut self) -> Result<Report> {
+        let words = self.reports.receive()?;
+        let f: AdamwFactors = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&words));
+        let AdamwFactors { steps, skipped, norm, loss, live, .. } = f;
+        Ok(Report { steps, skipped, taken: live != 0, norm, loss })
     }
 }
 

@@ -9,16 +9,16 @@ use super::workspace::LayerWorkspace;
 use crate::cpu::random::Stream;
 use crate::error::Result;
 use crate::ops::{dropout, embedding, linear, reduce, rmsnorm, rope, swiglu};
-use crate::tensor::Tensor;
+use crate::tensor::{Device, Tensor};
 
 /// Dropout on the residual branches of a training pass. A draw's index is a pure function of layer,
 /// branch, token and column, so the backward draws the same mask again instead of storing it.
 #[derive(Debug, Clone, Copy)]
-pub struct Dropout {
+pub struct Dropout<'a> {
     /// Probability of dropping, in [0, 1).
     pub p: f32,
-    /// This step's stream.
-    pub stream: Stream,
+    /// This step's stream, where the model lies: [`Dropout::stream`].
+    pub stream: &'a Tensor,
 }
 
 /// Which place of the pass a dropout mask belongs to.
@@ -32,7 +32,17 @@ pub enum Branch {
     Mlp(usize),
 }
 
-impl Dropout {
+impl Dropout<'_> {
+    /// The words of `stream` as a tensor on `device`, to be overwritten with another's later: kernels read them
+    /// when they run, so that a captured pass draws anew each time.
+    ///
+    /// # Errors
+    /// A device that cannot be opened.
+    pub fn stream(stream: Stream, device: Device) -> Result<Tensor> {
+        let words = Tensor::from_u32(&[4], stream.words().to_vec());
+        if device == Device::Cpu { Ok(words) } else { words.to(device) }
+    }
+
     /// Applies the mask of `branch` to `x`, forward or backward.
     pub fn apply(&self, branch: Branch, x: &mut Tensor) -> Result<()> {
         let place: u64 = match branch {
@@ -41,7 +51,8 @@ impl Dropout {
             Branch::Mlp(layer) => 2 + 2 * layer as u64,
         };
         // 2⁴⁰ draws to a place: no batch reaches the next one's.
-        dropout::forward(&dropout::Spec { len: x.len(), p: self.p }, self.stream, place << 40, x)
+        let spec = dropout::Spec { len: x.len(), p: self.p };
+        dropout::forward_from(&spec, self.stream, place << 40, x)
     }
 }
 
@@ -55,7 +66,7 @@ pub struct Step<'a> {
     /// Position of every token, [T] u32.
     pub positions: &'a Tensor,
     /// Dropout of a training pass.
-    pub dropout: Option<Dropout>,
+    pub dropout: Option<Dropout<'a>>,
 }
 
 impl Step<'_> {

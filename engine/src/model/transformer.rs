@@ -90,8 +90,20 @@ impl Packed {
         Ok(Packed { tokens: tokens.to(device)?, positions: positions.to(device)?, segments })
     }
 
-    /// `sequences` on `device` with room for `capacity` tokens, to be replaced by others of as many later: rows
-    /// behind the last sequence belong to none. For passes that are captured.
+    /// No sequence yet, with room for so many tokens and sequences on `device`: rows behind the last sequence belong
+    /// to none. For passes that are captured.
+    ///
+    /// # Errors
+    /// A device that cannot be opened, or without room for it.
+    pub fn room(tokens: usize, sequences: usize, device: Device) -> Result<Packed> {
+        let mut segments = Segments::packed(&[]);
+        let room = Capacity { queries: tokens, keys: tokens, segments: sequences };
+        segments.mirror(device, Some(room))?;
+        let indices = || Tensor::zeros_on(&[tokens], DType::U32, device);
+        Ok(Packed { tokens: indices()?, positions: indices()?, segments })
+    }
+
+    /// `sequences` on `device` with room for `capacity` tokens, to be replaced by others of as many later.
     ///
     /// # Errors
     /// More tokens than there is room for; the device's.
@@ -100,11 +112,7 @@ impl Packed {
         capacity: usize,
         device: Device,
     ) -> Result<Packed> {
-        let Packed { mut segments, .. } = Packed::new(sequences);
-        let room = Capacity { queries: capacity, keys: capacity, segments: sequences.len() };
-        segments.mirror(device, Some(room))?;
-        let indices = || Tensor::zeros_on(&[capacity], DType::U32, device);
-        let mut packed = Packed { tokens: indices()?, positions: indices()?, segments };
+        let mut packed = Packed::room(capacity, sequences.len(), device)?;
         packed.replace(sequences)?;
         Ok(packed)
     }
@@ -235,7 +243,7 @@ impl Transformer {
     pub fn forward(
         &self,
         batch: &Packed,
-        dropout: Option<Dropout>,
+        dropout: Option<Dropout<'_>>,
         ws: &mut Workspace,
     ) -> Result<()> {
         self.check_lengths(&batch.segments)?;
@@ -254,7 +262,7 @@ impl Transformer {
         &self,
         layer: usize,
         batch: &Packed,
-        dropout: Option<Dropout>,
+        dropout: Option<Dropout<'_>>,
         ws: &mut Workspace,
     ) -> Result<()> {
         let spec = self.attention_spec();
@@ -446,7 +454,7 @@ impl Transformer {
         tokens: &Tensor,
         positions: &Tensor,
         last_rows: Option<Rows<'_>>,
-        dropout: Option<Dropout>,
+        dropout: Option<Dropout<'_>>,
         ws: &mut Workspace,
         attend: &mut dyn FnMut(usize, &mut LayerWorkspace) -> Result<()>,
     ) -> Result<()> {

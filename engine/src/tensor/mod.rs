@@ -6,6 +6,7 @@ mod convert;
 mod data;
 mod packed;
 mod rows;
+mod write;
 
 pub use data::{Data, DataMut};
 
@@ -300,35 +301,6 @@ impl Tensor {
             packed => return Err(no_arm("resize", &[self])));
         self.shape.clear();
         self.shape.extend_from_slice(shape);
-        Ok(())
-    }
-
-    /// Becomes `values`, as many as they are, where it lies: on a GPU by way of pinned memory, without
-    /// waiting for the device.
-    ///
-    /// # Errors
-    /// If it holds another type or is packed; no room on its device.
-    pub fn write_u32(&mut self, values: &[u32]) -> Result<()> {
-        self.try_resize(&[values.len()])?;
-        match &mut self.storage {
-            Storage::U32(v) => v.copy_from_slice(values),
-            Storage::CudaU32(b) => b.gpu().clone().write(values, b)?,
-            _ => return Err(self.wrong("u32")),
-        }
-        Ok(())
-    }
-
-    /// [`Tensor::write_u32`] of f32.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn write_f32(&mut self, values: &[f32]) -> Result<()> {
-        self.try_resize(&[values.len()])?;
-        match &mut self.storage {
-            Storage::F32(v) => v.copy_from_slice(values),
-            Storage::CudaF32(b) => b.gpu().clone().write(values, b)?,
-            _ => return Err(self.wrong("f32")),
-        }
         Ok(())
     }
 

@@ -8,8 +8,10 @@ MUTANTS = [
     ("parts beyond 32 forgotten", "cross_entropy.cu", r"i < p.parts; i \+= WARP", "i < min(p.parts, 1u); i += WARP"),
     ("bad labels let through", "cross_entropy.cu", r"labels\[r\] < p.vocab && fabsf", "fabsf"),
     ("smoothing of the block, not the vocabulary", "cross_entropy.cu", r"p.smoothing / float\(p.vocab\)", "p.smoothing / float(p.tokens)"),
-    ("label taken in every block", "cross_entropy.cu", r"labels\[at\] - p.first - token", "labels[at] - token"),
+    ("label taken in every block", "cross_entropy.cu", r"label - p.first - token", "label - token"),
     ("end of a row of dz unset", "cross_entropy.cu", r"token >= p.stride\) return", "token >= p.tokens) return"),
     ("first block's rows of w for all", "cross_entropy.cu", r"w \+ size_t\(p.first\) \* p.width", "w"),
     ("scale forgotten", "cross_entropy.cu", r"return p.scale \* ", "return "),
+    ("smoothing of a row without a label", "cross_entropy.cu", r" \|\| label == CROSS_ENTROPY_NONE", ""),
+    ("a row without a label is a fault", "cross_entropy.cu", r"if \(labels\[r\] == CROSS_ENTROPY_NONE\)", "if (false)"),
 ]

@@ -64,7 +64,7 @@ impl Gradients {
         model: &Transformer,
         batch: &Packed,
         rows: &Tensor,
-        dropout: Option<Dropout>,
+        dropout: Option<Dropout<'_>>,
         ws: &mut Workspace,
     ) -> Result<()> {
         let (config, w) = (&model.config, &model.weights);

@@ -1,7 +1,7 @@
 //! Training samples packed end to end, and which of their rows carry a label.
 
 use engine::model::transformer::Packed;
-use engine::{Device, Result, Tensor};
+use engine::{DType, Device, Error, Result, Tensor};
 
 /// One training sequence: tokens, and which of them are learned (the first never is).
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -12,6 +12,13 @@ pub struct Sample {
     pub learn_from: usize,
     /// What a teacher adds to each learned token, in their order; empty without one.
     pub teaching: Teaching,
+}
+
+impl Sample {
+    /// Tokens that carry loss.
+    pub fn labels(&self) -> usize {
+        self.tokens.len().saturating_sub(self.learn_from.max(1))
+    }
 }
 
 /// Codes beside the label that a teacher finds likely, and their weights: a sparse row a label.
@@ -46,21 +53,31 @@ impl Teaching {
 pub struct Batch {
     /// The sequences without their last tokens, which nobody reads.
     pub packed: Packed,
-    /// Rows that carry a label, ascending, [R] u32.
+    /// Rows that carry a label, ascending, [R] u32. With room to spare, behind them row 0, whose gradient gets
+    /// nothing from there since no loss has a label for it.
     pub rows: Tensor,
-    /// Their labels, [R] u32.
-    pub labels: Tensor,
-    /// The same in host memory, for losses that sort them.
+    /// Their labels.
     pub next: Vec<u32>,
     /// What a teacher adds to them.
     pub teaching: Teaching,
+    room: Option<Room>,
+}
+
+/// What a batch has room for where all of them have to have one shape: a captured pass serves every batch then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Tokens that are read, and labels.
+    pub tokens: usize,
+    /// Sequences.
+    pub sequences: usize,
+    /// Codes at most that a teacher adds to a label; 0 without one.
+    pub taught: usize,
 }
 
 impl Batch {
     /// Packs samples: row i of a sequence is labelled with its token i + 1, where that is learned.
     pub fn new(samples: &[Sample]) -> Batch {
-        let inputs: Vec<&[u32]> =
-            samples.iter().map(|s| &s.tokens[..s.tokens.len().saturating_sub(1)]).collect();
+        let inputs = inputs(samples);
         let (mut rows, mut labels, mut at) = (Vec::new(), Vec::new(), 0u32);
         let mut teaching = Teaching::default();
         for (sample, input) in samples.iter().zip(&inputs) {
@@ -75,9 +92,9 @@ impl Batch {
         Batch {
             packed: Packed::new(&inputs),
             rows: Tensor::from_u32(&[rows.len()], rows),
-            labels: Tensor::from_u32(&[labels.len()], labels.clone()),
             next: labels,
             teaching,
+            room: None,
         }
     }
 
@@ -108,10 +125,57 @@ impl Batch {
         Batch {
             packed: Packed::branching(&inputs),
             rows: Tensor::from_u32(&[rows.len()], rows),
-            labels: Tensor::from_u32(&[labels.len()], labels.clone()),
             next: labels,
             teaching,
+            room: None,
         }
+    }
+
+    /// No sample yet, with room for later ones on `device`.
+    ///
+    /// # Errors
+    /// A device that cannot be opened, or without room for it.
+    pub fn with_room(room: Room, device: Device) -> Result<Batch> {
+        Ok(Batch {
+            packed: Packed::room(room.tokens, room.sequences, device)?,
+            rows: Tensor::zeros_on(&[room.tokens], DType::U32, device)?,
+            next: Vec::new(),
+            teaching: Teaching::default(),
+            room: Some(room),
+        })
+    }
+
+    /// Takes over other samples: in the same memory with room, else with what they need in host memory.
+    ///
+    /// # Errors
+    /// More than there is room for; the device's.
+    pub fn set(&mut self, samples: &[Sample]) -> Result<()> {
+        let Some(room) = self.room else {
+            *self = Batch::new(samples);
+            return Ok(());
+        };
+        let Batch { rows, next, teaching, .. } = Batch::new(samples);
+        self.packed.replace(&inputs(samples))?;
+        let mut padded = rows.u32()?.to_vec();
+        if padded.len() > room.tokens {
+            let problem =
+                format!("{} labels where there is room for {}", padded.len(), room.tokens);
+            return Err(Error::invalid("batch", problem));
+        }
+        padded.resize(room.tokens, 0);
+        self.rows.write_u32(&padded)?;
+        (self.next, self.teaching) = (next, teaching);
+        Ok(())
+    }
+
+    /// What it has room for, where that is more than what it holds.
+    pub fn room(&self) -> Option<Room> {
+        self.room
+    }
+
+    /// Tokens that a pass over it reads.
+    pub fn tokens(&self) -> usize {
+        self.packed.segments.queries()
     }
 
     /// The same batch with what the model reads on `device`, by way of pinned memory.
@@ -122,9 +186,14 @@ impl Batch {
         if device == Device::Cpu {
             return Ok(self);
         }
-        let (rows, labels) = (self.rows.to(device)?, self.labels.to(device)?);
-        Ok(Batch { packed: self.packed.on(device)?, rows, labels, ..self })
+        let rows = self.rows.to(device)?;
+        Ok(Batch { packed: self.packed.on(device)?, rows, ..self })
     }
+}
+
+/// What is read of each sample: all but its last token.
+fn inputs(samples: &[Sample]) -> Vec<&[u32]> {
+    samples.iter().map(|s| &s.tokens[..s.tokens.len().saturating_sub(1)]).collect()
 }
 
 #[cfg(test)]
@@ -142,6 +211,23 @@ mod tests {
         assert_eq!(b.packed.tokens.u32().unwrap(), [1, 5, 1, 7, 8]);
         assert_eq!(b.packed.positions.u32().unwrap(), [0, 1, 0, 1, 2]);
         assert_eq!(b.rows.u32().unwrap(), [0, 1, 4]);
-        assert_eq!(b.labels.u32().unwrap(), [5, 6, 9]);
+        assert_eq!(b.next, [5, 6, 9]);
+        assert_eq!(b.tokens(), 5);
+    }
+
+    /// With room, what stands behind the samples belongs to no sequence, and what has no room is refused.
+    #[test]
+    fn a_batch_with_room_takes_what_fits() {
+        let room = Room { tokens: 6, sequences: 2, taught: 0 };
+        let mut b = Batch::with_room(room, Device::Cpu).unwrap();
+        let sample =
+            |tokens: &[u32]| Sample { tokens: tokens.to_vec(), learn_from: 1, ..Sample::default() };
+        b.set(&[sample(&[1, 5, 6]), sample(&[1, 7])]).unwrap();
+        b.set(&[sample(&[1, 8, 9])]).unwrap();
+        assert_eq!(b.packed.tokens.u32().unwrap(), [1, 8, 0, 0, 0, 0]);
+        assert_eq!(b.rows.u32().unwrap(), [0, 1, 0, 0, 0, 0]);
+        assert_eq!((b.next.as_slice(), b.tokens()), (&[8, 9][..], 2));
+        let said = b.set(&[sample(&[1; 8])]).unwrap_err().to_string();
+        assert!(said.contains("7 tokens where there is room for 6"), "{said}");
     }
 }

@@ -6,23 +6,31 @@ pub mod batch;
 pub mod next_token;
 pub mod trie;
 
-pub use batch::{Batch, Sample, Teaching};
+pub use batch::{Batch, Room, Sample, Teaching};
 pub use next_token::NextToken;
 pub use trie::TrieLoss;
 
 use crate::backward::Gradients;
 use engine::model::block::Dropout;
 use engine::model::{Config, Transformer, Workspace};
+use engine::ops::reduce::Sum;
 use engine::{Error, Result, Tensor};
 
 /// A loss on the rows that the head reads.
 pub trait Loss {
-    /// Bytes that it works in for `labels` labels of a model of `config`.
-    fn bytes(&self, config: &Config, labels: usize) -> u64;
+    /// Bytes that it works in for `labels` labels of a model of `config`, where batches have `room` or are as large
+    /// as they are.
+    fn bytes(&self, config: &Config, labels: usize, room: Option<Room>) -> u64;
 
-    /// Computes the losses of `batch`'s labels given `normed`, the head's input at its rows, [R, C], and
-    /// keeps them where they were computed. Overwrites `dnormed` with the gradient times `scale` and adds
-    /// the head's to `dhead`.
+    /// Takes over `batch`'s labels: checks them, and puts what [`Loss::at_head`] reads where the model lies.
+    ///
+    /// # Errors
+    /// A label that the loss does not know; the device's.
+    fn place(&mut self, config: &Config, batch: &Batch) -> Result<()>;
+
+    /// Computes the losses of the labels that were placed given `normed`, the head's input at the batch's rows,
+    /// [R, C], and keeps them where they were computed. Overwrites `dnormed` with the gradient times `scale` and
+    /// adds the head's to `dhead`. Nothing passes between host and device, so that it may be captured.
     ///
     /// # Errors
     /// The operators'.
@@ -36,37 +44,25 @@ pub trait Loss {
         dhead: &mut Tensor,
     ) -> Result<()>;
 
-    /// The sum of the losses that [`Loss::at_head`] has left, in order. Waits for the device.
-    ///
-    /// # Errors
-    /// The driver's.
-    fn total(&self) -> Result<f64>;
+    /// The losses that [`Loss::at_head`] has left, where they lie.
+    fn losses(&self) -> Vec<&Tensor>;
 }
 
-/// Σ of an f32 tensor in f64, first to last.
-fn sum(losses: &Tensor) -> Result<f64> {
-    let add = |l: &[f32]| l.iter().map(|&l| f64::from(l)).sum();
-    match losses.device() {
-        engine::Device::Cpu => Ok(add(losses.f32()?)),
-        engine::Device::Cuda(_) => Ok(add(&losses.to_f32_vec()?)),
-    }
-}
-
-/// Forward, loss and backward of one packed batch: the sum of its losses. Their gradient times
-/// `scale` is added to `gradients`.
+/// Forward, loss and backward of a batch that `loss` has placed: the losses stay where they were computed, their
+/// gradient times `scale` is added to `gradients`.
 ///
 /// # Errors
 /// [`Error::Invalid`] for a batch without labels; the operators'.
-pub fn forward_backward(
+pub fn pass(
     loss: &mut dyn Loss,
     model: &Transformer,
     batch: &Batch,
     scale: f32,
-    dropout: Option<Dropout>,
+    dropout: Option<Dropout<'_>>,
     ws: &mut Workspace,
     gradients: &mut Gradients,
-) -> Result<f64> {
-    if batch.rows.is_empty() {
+) -> Result<()> {
+    if batch.next.is_empty() {
         return Err(Error::invalid("loss", "no row of the batch carries a label"));
     }
     model.forward(&batch.packed, dropout, ws)?;
@@ -74,6 +70,25 @@ pub fn forward_backward(
     gradients.normed.try_resize(ws.normed.shape())?;
     let dhead = gradients.weights.head_mut();
     loss.at_head(model, batch, scale, &ws.normed, &mut gradients.normed, dhead)?;
-    gradients.backward(model, &batch.packed, &batch.rows, dropout, ws)?;
-    loss.total()
+    gradients.backward(model, &batch.packed, &batch.rows, dropout, ws)
+}
+
+/// Places a batch, [`pass`]es it and waits for the sum of its losses.
+///
+/// # Errors
+/// As there, and those of [`Loss::place`].
+pub fn forward_backward(
+    loss: &mut dyn Loss,
+    model: &Transformer,
+    batch: &Batch,
+    scale: f32,
+    dropout: Option<Dropout<'_>>,
+    ws: &mut Workspace,
+    gradients: &mut Gradients,
+) -> Result<f64> {
+    loss.place(&model.config, batch)?;
+    pass(loss, model, batch, scale, dropout, ws, gradients)?;
+    let mut sum = Sum::new(model.placement().device)?;
+    sum.add(&loss.losses())?;
+    sum.read()
 }

@@ -1,15 +1,18 @@
 //! Next-token cross-entropy over the whole vocabulary; rows × vocabulary never stands in memory
 //! (`engine::ops::cross_entropy`).
 
-use super::{Batch, Loss};
+use super::{Batch, Loss, Room};
 use engine::model::{Config, Placement, Transformer};
 use engine::ops::cross_entropy;
-use engine::{Result, Tensor};
+use engine::{Device, Result, Tensor};
 
 /// The loss and its buffer.
 #[derive(Debug)]
 pub struct NextToken {
     smoothing: f32,
+    on: Placement,
+    /// Labels of the batch that was placed, [R] u32.
+    labels: Tensor,
     loss: Tensor,
 }
 
@@ -19,7 +22,7 @@ impl NextToken {
     /// # Errors
     /// A device that cannot be opened.
     pub fn new(smoothing: f32, on: Placement) -> Result<Self> {
-        Ok(NextToken { smoothing, loss: on.empty()? })
+        Ok(NextToken { smoothing, on, labels: on.empty_indices()?, loss: on.empty()? })
     }
 
     fn spec(&self, config: &Config, rows: usize) -> cross_entropy::Spec {
@@ -29,8 +32,21 @@ impl NextToken {
 }
 
 impl Loss for NextToken {
-    fn bytes(&self, config: &Config, labels: usize) -> u64 {
-        self.spec(config, labels).logits_bytes() + 4 * labels as u64
+    fn bytes(&self, config: &Config, labels: usize, _: Option<Room>) -> u64 {
+        let spec = self.spec(config, labels);
+        let works_in = match self.on.device {
+            Device::Cpu => spec.logits_bytes(),
+            // Sizes that no kernel takes cannot fit either.
+            Device::Cuda(_) => spec.cuda_bytes().unwrap_or(u64::MAX),
+        };
+        works_in.saturating_add(8 * labels as u64)
+    }
+
+    fn place(&mut self, config: &Config, batch: &Batch) -> Result<()> {
+        cross_entropy::check_labels(config.vocab_size, &batch.next)?;
+        let mut labels = batch.next.clone();
+        labels.resize(batch.rows.len(), cross_entropy::NONE);
+        self.labels.write_u32(&labels)
     }
 
     fn at_head(
@@ -49,7 +65,7 @@ impl Loss for NextToken {
             &spec,
             normed,
             head,
-            &batch.labels,
+            &self.labels,
             scale,
             &mut self.loss,
             dnormed,
@@ -57,7 +73,7 @@ impl Loss for NextToken {
         )
     }
 
-    fn total(&self) -> Result<f64> {
-        super::sum(&self.loss)
+    fn losses(&self) -> Vec<&Tensor> {
+        vec![&self.loss]
     }
 }

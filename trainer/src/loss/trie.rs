@@ -2,13 +2,13 @@
 //! softmax runs over the children of the label's prefix alone, so no capacity goes into learning
 //! which IDs exist, and a code without alternatives costs nothing.
 
-use super::{Batch, Loss, Teaching};
+use super::{Batch, Loss, Room, Teaching};
 use engine::model::{Config, Placement, Transformer};
 use engine::ops::trie_softmax::loss::{self, LossSpec, Targets};
 use engine::ops::{convert, embedding, linear};
 use engine::sid::Trie;
 use engine::text::SidTokens;
-use engine::{Error, Result, Tensor};
+use engine::{Device, Error, Result, Tensor};
 
 /// The loss and its buffers.
 #[derive(Debug)]
@@ -114,6 +114,13 @@ impl<'a> TrieLoss<'a> {
         })
     }
 
+    /// Room for a level's labels in batches of `room`: labels come as whole IDs, so that each level has its share.
+    fn level_room(&self, level: usize, room: Room) -> loss::Room {
+        let rows = room.tokens.div_ceil(self.tokens.levels().max(1));
+        let codes = self.tokens.sizes[level] as usize;
+        loss::Room { rows, entries: rows * room.taught.min(codes) }
+    }
+
     /// Sorts the labels by level and finds each one's place in the trie: a label at level 0 stands
     /// at the root, a later one below the label before it.
     fn sort(&mut self, labels: &[u32], teaching: &Teaching) -> Result<()> {
@@ -158,7 +165,41 @@ impl<'a> TrieLoss<'a> {
                 .ok_or_else(|| wrong("which no item's ID has there"))?;
             next = level + 1;
         }
-        for (l, level) in self.levels.iter_mut().enumerate() {
+        Ok(())
+    }
+}
+
+impl Loss for TrieLoss<'_> {
+    /// Labels come as whole IDs, so that each level has its share of them.
+    fn bytes(&self, config: &Config, labels: usize, room: Option<Room>) -> u64 {
+        let (c, rows) = (config.hidden_size, labels.div_ceil(self.tokens.levels().max(1)));
+        let size = self.tokens.sizes.iter().max().map_or(0, |&n| n as usize);
+        let narrow = if self.on.mixed() { rows * size } else { 0 };
+        let wide = if self.on.mixed() { labels * c } else { 0 };
+        let works_in =
+            self.on.bytes(size * c + rows * (size + 1) + wide, (2 * rows + size) * c + narrow);
+        // A code and a weight for each entry of a teacher.
+        let entries = room.map_or(0, |room| {
+            (0..self.levels.len()).map(|l| self.level_room(l, room).entries).sum()
+        });
+        works_in.saturating_add(8 * entries as u64)
+    }
+
+    fn place(&mut self, _: &Config, batch: &Batch) -> Result<()> {
+        self.sort(&batch.next, &batch.teaching)?;
+        // On the CPU nothing is captured: a level has as many rows as labels.
+        let room = batch.room().filter(|_| self.on.device != Device::Cpu);
+        for l in 0..self.levels.len() {
+            let room = room.map(|room| self.level_room(l, room));
+            let level = &mut self.levels[l];
+            if let Some(room) = room {
+                if level.targets.room() != Some(room) {
+                    level.targets.make_room(room)?;
+                }
+                // Behind the level's labels any row will do: no target stands there.
+                let rows = room.rows.max(level.rows.len());
+                level.rows.resize(rows, 0);
+            }
             level.picked.write_u32(&level.rows)?;
             let soft = (!level.soft_codes.is_empty()).then_some(loss::Soft {
                 start: &level.soft_start,
@@ -170,17 +211,6 @@ impl<'a> TrieLoss<'a> {
         }
         Ok(())
     }
-}
-
-impl Loss for TrieLoss<'_> {
-    /// Labels come as whole IDs, so that each level has its share of them.
-    fn bytes(&self, config: &Config, labels: usize) -> u64 {
-        let (c, rows) = (config.hidden_size, labels.div_ceil(self.tokens.levels().max(1)));
-        let size = self.tokens.sizes.iter().max().map_or(0, |&n| n as usize);
-        let narrow = if self.on.mixed() { rows * size } else { 0 };
-        let wide = if self.on.mixed() { labels * c } else { 0 };
-        self.on.bytes(size * c + rows * (size + 1) + wide, (2 * rows + size) * c + narrow)
-    }
 
     fn at_head(
         &mut self,
@@ -191,7 +221,6 @@ impl Loss for TrieLoss<'_> {
         dnormed: &mut Tensor,
         dhead: &mut Tensor,
     ) -> Result<()> {
-        self.sort(&batch.next, &batch.teaching)?;
         let (trie, head, all) = (self.trie, model.weights.head(), batch.rows.len());
         // Rows are scattered into f32; a narrower gradient is rounded from it once.
         let mixed = self.on.mixed();
@@ -206,8 +235,8 @@ impl Loss for TrieLoss<'_> {
         if mixed { convert::forward(&self.wide, dnormed) } else { Ok(()) }
     }
 
-    fn total(&self) -> Result<f64> {
-        self.levels.iter().try_fold(0.0, |total, level| Ok(total + super::sum(&level.loss)?))
+    fn losses(&self) -> Vec<&Tensor> {
+        self.levels.iter().map(|level| &level.loss).collect()
     }
 }
 
@@ -222,7 +251,7 @@ impl Level {
         dhead: &mut Tensor,
     ) -> Result<()> {
         let Buffers { x, dx, w, dw, logits, narrow } = buffers;
-        let (rows, size) = (self.rows.len(), self.table.len());
+        let (rows, size) = (self.picked.len(), self.table.len());
         let c = call.normed.len() / call.all.max(1);
         self.loss.try_resize(&[rows])?;
         if rows == 0 {

@@ -1,14 +1,17 @@
 //! AdamW (Loshchilov & Hutter, 2019) over all of a model's tensors, with clipping by global norm.
-//! Norms and biases take no weight decay.
+//! Norms and biases take no weight decay. A step whose norm or loss is not finite is left out where it is computed;
+//! how steps went is sent and received apart, so that nobody waits for one to issue the next.
 
 use crate::recipe::within;
 use engine::model::weights::{self, slots};
 use engine::model::{Config, Placement, Transformer, Weights};
 use engine::ops::adamw::{self, Fused};
-use engine::ops::reduce::{self, Squares};
+use engine::ops::reduce::{Squares, Sum};
 use engine::{DType, Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+
+pub use engine::ops::adamw::Report;
 
 /// Settings of the optimiser; the learning rate comes with each step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -49,25 +52,17 @@ impl AdamWRecipe {
 /// Moments and step count; where a model computes with rounded matrices, also what they are rounded from.
 #[derive(Debug)]
 pub struct AdamW {
-    recipe: AdamWRecipe,
+    recipe: adamw::Recipe,
     decay: Vec<bool>,
     on: Placement,
-    gpu: Option<OnGpu>,
-    /// First moments.
-    pub m: Weights,
-    /// Second moments.
-    pub v: Weights,
-    /// Steps taken.
-    pub steps: u64,
-}
-
-/// What a step on a GPU needs beside gradients and moments: it runs over all tensors at once.
-#[derive(Debug)]
-struct OnGpu {
     /// The matrices in f32, where the model's own are rounded; empty tensors for the rest.
     masters: Option<Weights>,
     squares: Squares,
     fused: Fused,
+    /// First moments.
+    pub m: Weights,
+    /// Second moments.
+    pub v: Weights,
 }
 
 impl AdamW {
@@ -76,21 +71,21 @@ impl AdamW {
     /// # Errors
     /// A device that cannot be opened or has no room for them.
     pub fn new(config: &Config, recipe: AdamWRecipe, on: Placement) -> Result<Self> {
-        let gpu = match on.device {
-            Device::Cpu => None,
-            device => {
-                let (squares, fused) = (Squares::new(device)?, Fused::new(device)?);
-                Some(OnGpu { masters: None, squares, fused })
-            }
-        };
         Ok(AdamW {
-            recipe,
+            recipe: adamw::Recipe {
+                beta1: recipe.beta1 as f32,
+                beta2: recipe.beta2 as f32,
+                eps: recipe.eps as f32,
+                weight_decay: recipe.weight_decay as f32,
+                clip: recipe.clip,
+            },
             decay: slots(config).into_iter().map(|s| s.decay).collect(),
             on,
-            gpu,
+            masters: None,
+            squares: Squares::new(on.device)?,
+            fused: Fused::new(on.device)?,
             m: Weights::zeros(config, on.device)?,
             v: Weights::zeros(config, on.device)?,
-            steps: 0,
         })
     }
 
@@ -100,9 +95,11 @@ impl AdamW {
     /// A device without room for them.
     pub fn adopt(&mut self, weights: Weights) -> Result<Weights> {
         let device = self.on.device;
-        let Some(gpu) = &mut self.gpu else { return Ok(weights) };
+        if !self.on.mixed() {
+            return Ok(weights);
+        }
         // Norms and biases are f32 in the model too: those are trained where they are.
-        gpu.masters = Some(weights.each(|x| match x.shape().len() {
+        self.masters = Some(weights.each(|x| match x.shape().len() {
             0 | 1 => Tensor::zeros_on(&[0], DType::F32, device),
             _ => x.to(device),
         })?);
@@ -114,8 +111,7 @@ impl AdamW {
     /// # Errors
     /// The driver's.
     pub fn weights<'a>(&self, model: &'a Transformer) -> Result<Cow<'a, Weights>> {
-        let masters = self.gpu.as_ref().and_then(|gpu| gpu.masters.as_ref());
-        let Some(masters) = masters else { return Ok(Cow::Borrowed(&model.weights)) };
+        let Some(masters) = &self.masters else { return Ok(Cow::Borrowed(&model.weights)) };
         let mut trained = masters.tensors().zip(model.weights.tensors());
         let host = |(master, own): (&Tensor, &Tensor)| {
             if master.is_empty() { own.to(Device::Cpu) } else { master.to(Device::Cpu) }
@@ -150,68 +146,40 @@ impl AdamW {
         Ok(())
     }
 
-    /// The global norm of `gradients`: √Σg², summed tensor by tensor in order.
+    /// Goes on after that many steps.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn set_steps(&mut self, steps: u64) -> Result<()> {
+        self.fused.set_steps(steps)
+    }
+
+    /// The rate of the steps to come, and what their gradients are multiplied with first. Not part of what is
+    /// captured.
+    ///
+    /// # Errors
+    /// Numbers that are not finite; the driver's.
+    pub fn set_pace(&mut self, lr: f32, grad_scale: f32) -> Result<()> {
+        self.fused.set_pace(lr, grad_scale)
+    }
+
+    /// Finds the global norm of `gradients` for the step that follows: √Σg², summed tensor by tensor in order.
     ///
     /// # Errors
     /// The operator's.
-    pub fn norm(&mut self, gradients: &Weights) -> Result<f64> {
-        let sum = match &mut self.gpu {
-            None => gradients.tensors().try_fold(0.0, |s, g| Ok(s + reduce::sum_squares(g)?)),
-            Some(OnGpu { squares, .. }) => {
-                squares.run(&gradients.tensors().collect::<Vec<_>>())?;
-                squares.read()
-            }
-        };
-        sum.map(f64::sqrt)
+    pub fn norm(&mut self, gradients: &Weights) -> Result<()> {
+        self.squares.run(&gradients.tensors().collect::<Vec<_>>())
     }
 
-    /// One step with rate `lr` and gradients whose global norm [`AdamW::norm`] found last, `norm`. Call it
-    /// only with a finite norm: a step with NaN would spoil weights and moments for good.
+    /// One step by gradients whose norm [`AdamW::norm`] found last (none is clipped without it), of losses that
+    /// `losses` has the sum of. Where one of the two is not finite nothing changes: such a step would spoil weights
+    /// and moments for good.
     ///
     /// # Errors
     /// The operator's.
-    pub fn step(
-        &mut self,
-        weights: &mut Weights,
-        gradients: &Weights,
-        norm: f64,
-        lr: f32,
-    ) -> Result<()> {
-        if self.gpu.is_some() {
-            return self.step_on_gpu(weights, gradients, lr);
-        }
-        self.steps += 1;
-        let clip = self.recipe.clip;
-        let grad_scale = if clip > 0.0 && norm > clip { (clip / norm) as f32 } else { 1.0 };
-        let moments = self.m.tensors_mut().zip(self.v.tensors_mut());
-        let pairs = weights.tensors_mut().zip(gradients.tensors());
-        for (((w, g), (m, v)), &decay) in pairs.zip(moments).zip(&self.decay) {
-            let spec = adamw::Spec {
-                lr,
-                beta1: self.recipe.beta1 as f32,
-                beta2: self.recipe.beta2 as f32,
-                eps: self.recipe.eps as f32,
-                weight_decay: if decay { self.recipe.weight_decay as f32 } else { 0.0 },
-                step: self.steps,
-                grad_scale,
-            };
-            adamw::step(&spec, w, g, m, v)?;
-        }
-        Ok(())
-    }
-
-    /// Two launches over all tensors, which read the norm where [`AdamW::norm`] left it.
-    fn step_on_gpu(&mut self, weights: &mut Weights, gradients: &Weights, lr: f32) -> Result<()> {
-        let AdamW { recipe, decay, gpu: Some(gpu), m, v, steps, .. } = self else { return Ok(()) };
-        let recipe = adamw::Recipe {
-            beta1: recipe.beta1 as f32,
-            beta2: recipe.beta2 as f32,
-            eps: recipe.eps as f32,
-            weight_decay: recipe.weight_decay as f32,
-            clip: recipe.clip,
-            grad_scale: 1.0,
-        };
-        let mut masters = gpu.masters.as_mut().map(|w| w.tensors_mut());
+    pub fn step(&mut self, weights: &mut Weights, gradients: &Weights, losses: &Sum) -> Result<()> {
+        let AdamW { recipe, decay, masters, squares, fused, m, v, .. } = self;
+        let mut masters = masters.as_mut().map(|w| w.tensors_mut());
         let moments = m.tensors_mut().zip(v.tensors_mut());
         let trained = weights.tensors_mut().zip(gradients.tensors());
         let mut slots = Vec::with_capacity(decay.len());
@@ -223,10 +191,22 @@ impl AdamW {
             };
             slots.push(adamw::Slot { w, g, m, v, copy, decay });
         }
-        gpu.fused.set_steps(*steps)?;
-        gpu.fused.set_rate(lr)?;
-        gpu.fused.step(&recipe, &gpu.squares, &mut slots)?;
-        *steps += 1;
-        Ok(())
+        fused.step(recipe, squares, losses, &mut slots)
+    }
+
+    /// Sends how the last step went; [`AdamW::receive`] has it once it is over.
+    ///
+    /// # Errors
+    /// More than four on their way; the driver's.
+    pub fn send(&mut self) -> Result<()> {
+        self.fused.send()
+    }
+
+    /// The report that was sent first. Waits for its step.
+    ///
+    /// # Errors
+    /// None was sent; the driver's.
+    pub fn receive(&mut self) -> Result<Report> {
+        self.fused.receive()
     }
 }

@@ -3,5 +3,5 @@
 pub mod adamw;
 pub mod schedule;
 
-pub use adamw::{AdamW, AdamWRecipe};
+pub use adamw::{AdamW, AdamWRecipe, Report};
 pub use schedule::{Decay, Schedule};

@@ -3,12 +3,12 @@
 use super::checkpoint::{Checkpoints, Saved};
 use super::plan::plan;
 use super::state::Position;
-use super::step::{Run, Spikes};
-use super::teacher::Teacher;
+use super::step::{Run, Spikes, Work};
+use super::teacher::{self, Teacher};
 use super::{History, ModelRecipe, Objective, TrainRecipe};
 use crate::backward::Gradients;
 use crate::error::{Error, Result};
-use crate::loss::{Loss, NextToken, Sample, TrieLoss};
+use crate::loss::{Loss, NextToken, Room, Sample, TrieLoss};
 use crate::memory::MemoryPlan;
 use crate::observe::{Event, Observer, Training};
 use crate::optim::{AdamW, Schedule};
@@ -69,7 +69,8 @@ pub fn train(
         Objective::Trie => Box::new(TrieLoss::new(trie, tokens, train.smoothing as f32, on)?),
         Objective::Vocabulary => Box::new(NextToken::new(train.smoothing as f32, on)?),
     };
-    let memory = memory(&config, train, longest - 1, &sequences, loss.as_ref(), on);
+    let room = room(train, tokens.levels(), &sequences);
+    let memory = memory(&config, train, room, loss.as_ref(), on);
     memory.check()?;
     observer.note(&memory.to_string());
     let mut optimiser = AdamW::new(&config, train.adamw, on)?;
@@ -86,6 +87,7 @@ pub fn train(
         optimiser,
         loss,
         model: Transformer { config, weights },
+        work: Work::new(room, on.device)?,
         at: Position::default(),
         spikes: Spikes::default(),
     };
@@ -143,7 +145,7 @@ impl Run<'_> {
         let [weights, m, v] = saved.arrays;
         self.model.weights = self.optimiser.adopt(weights)?;
         self.optimiser.set_moments(m, v)?;
-        self.optimiser.steps = saved.position.history.steps;
+        self.optimiser.set_steps(saved.position.history.steps)?;
         self.at = saved.position;
         Ok(())
     }
@@ -167,21 +169,19 @@ impl Run<'_> {
         hooks: &mut Hooks<'_>,
     ) -> Result<bool> {
         let number = self.at.epoch + 1;
+        let recompute = self.train.recompute;
         for group in batches.chunks(self.train.accumulate).skip(self.at.group) {
             if observer.stop() {
+                self.settle(0, schedule, observer)?;
                 return Ok(false);
             }
-            let stepped = self.step(group, schedule, observer);
-            let (loss, labels) = stepped.map_err(|e| what_would_fit(e, self.train.recompute))?;
-            self.at.loss += loss;
-            self.at.labels += labels;
-            self.at.group += 1;
-            let (done, mean) = (self.at.attempts(), self.at.mean());
-            observer.progress(done, &format!("epoch {number} loss {mean:.4}"));
-            if hooks.checkpoints.as_ref().is_some_and(|c| c.due(done)) {
+            self.step(group, schedule, observer).map_err(|e| what_would_fit(e, recompute))?;
+            if hooks.checkpoints.as_ref().is_some_and(|c| c.due(self.issued())) {
+                self.settle(0, schedule, observer)?;
                 self.checkpoint(hooks, observer)?;
             }
         }
+        self.settle(0, schedule, observer)?;
         let every = self.train.evaluate_every;
         let last = number == self.train.epochs;
         let due = last || every > 0 && number.is_multiple_of(every);
@@ -244,18 +244,31 @@ fn what_would_fit(e: Error, recompute: bool) -> Error {
     }
 }
 
-/// What training takes at its largest batch: the sequence that closes a batch may be the longest, and
-/// no batch holds more than all sequences.
+/// Room for any batch: the sequence that closes it may be the longest or one of many short ones, and none holds
+/// more than all sequences. A function of recipe and data alone, since on a GPU it decides the bits.
+fn room(train: &TrainRecipe, levels: usize, sequences: &[&[u32]]) -> Room {
+    // A sequence is read but for its last token, and begins with one that is no code.
+    let tokens = |s: &&[u32]| s.len().min(train.max_items) * levels;
+    let (shortest, longest) =
+        sequences.iter().map(tokens).fold((usize::MAX, 0), |(a, b), n| (a.min(n), b.max(n)));
+    let all = sequences.iter().map(tokens).fold(0, usize::saturating_add);
+    let most = (train.batch_tokens - 1).saturating_add(longest).min(all);
+    Room {
+        tokens: most,
+        sequences: (most / shortest.max(1)).min(sequences.len()),
+        taught: if train.teacher > 0.0 { teacher::TOP } else { 0 },
+    }
+}
+
+/// What training takes at its largest batch.
 fn memory(
     config: &Config,
     train: &TrainRecipe,
-    longest: usize,
-    sequences: &[&[u32]],
+    room: Room,
     loss: &dyn Loss,
     on: Placement,
 ) -> MemoryPlan {
-    let items: usize = sequences.iter().map(|s| s.len().min(train.max_items)).sum();
-    let all = items.saturating_mul(longest / train.max_items);
-    let tokens = (train.batch_tokens - 1).saturating_add(longest).min(all);
-    MemoryPlan::new(config, (tokens, tokens), loss.bytes(config, tokens), 1, train.recompute, on)
+    let tokens = room.tokens;
+    let bytes = loss.bytes(config, tokens, Some(room).filter(|_| on.device != Device::Cpu));
+    MemoryPlan::new(config, (tokens, tokens), bytes, 1, train.recompute, on)
 }

@@ -1,22 +1,31 @@
-//! One step: forward and backward of its packed batches, the optimiser, and what is done where the
-//! numbers are not what they should be.
+//! Steps: forward and backward of their packed batches, the optimiser, and what is done where the numbers
+//! are not what they should be. A step is issued first and settled later, when its loss and norm are known: a GPU
+//! is given the next one before it is through with this one, and replays two captured graphs a step, one for each
+//! batch's pass and one for the update. Whatever differs from step to step therefore lies in tensors.
 
 use super::TrainRecipe;
 use super::state::Position;
 use crate::backward::Gradients;
 use crate::error::{Error, Result};
-use crate::loss::{self, Batch, Loss, Sample};
+use crate::loss::{self, Batch, Loss, Room, Sample};
 use crate::observe::{Event, Observer, Training};
-use crate::optim::{AdamW, Schedule};
+use crate::optim::{AdamW, Report, Schedule};
 use engine::cpu::random::Stream;
 use engine::model::block::Dropout;
 use engine::model::{Transformer, Workspace};
+use engine::ops::reduce::Sum;
+use engine::replay::Replay;
+use engine::{Device, Tensor};
+use std::collections::VecDeque;
 
 /// Streams of the run's seed for dropout; the low half numbers the packed batch.
 const STREAM_DROPOUT: u64 = 0x5f72 << 32;
 
 /// Steps in a row without a finite gradient after which a run stops.
 const NOT_FINITE_IN_A_ROW: u32 = 3;
+
+/// Steps that a GPU may be behind what was issued.
+const BEHIND: usize = 1;
 
 /// A run in memory.
 pub(super) struct Run<'a> {
@@ -27,67 +36,161 @@ pub(super) struct Run<'a> {
     pub gradients: Gradients,
     pub optimiser: AdamW,
     pub loss: Box<dyn Loss + 'a>,
+    pub work: Work,
+    /// As of the last step that was settled.
     pub at: Position,
     pub spikes: Spikes,
 }
 
-impl Run<'_> {
-    /// One optimiser step over a group of packed batches: (sum of losses, labels); (0, 0) for one
-    /// that was skipped because loss or gradient were not finite.
+/// What a step works with and on, beside model and optimiser.
+pub(super) struct Work {
+    batch: Batch,
+    /// Words of the batch's dropout stream.
+    stream: Tensor,
+    /// Sum of the step's losses so far.
+    losses: Sum,
+    pass: Replay,
+    update: Replay,
+    /// Steps that were issued and not yet settled, the oldest first.
+    issued: VecDeque<Issued>,
+}
+
+/// What the host knows of a step without having waited for it.
+struct Issued {
+    labels: usize,
+    tokens: usize,
+}
+
+impl Work {
+    /// For batches of at most `room` on `device`.
     ///
     /// # Errors
-    /// The third such step in a row; the operators'.
+    /// A device that cannot be opened, or without room for it.
+    pub fn new(room: Room, device: Device) -> Result<Work> {
+        Ok(Work {
+            batch: match device {
+                Device::Cpu => Batch::new(&[]),
+                Device::Cuda(_) => Batch::with_room(room, device)?,
+            },
+            stream: Dropout::stream(Stream::new(0, 0), device)?,
+            losses: Sum::new(device)?,
+            pass: Replay::default(),
+            update: Replay::default(),
+            issued: VecDeque::new(),
+        })
+    }
+}
+
+impl Run<'_> {
+    /// Issues the optimiser step over a group of packed batches, and settles what is due.
+    ///
+    /// # Errors
+    /// Those of [`Run::settle`]; the operators'.
     pub fn step(
         &mut self,
         group: &[Vec<Sample>],
         schedule: &Schedule,
         observer: &dyn Observer,
-    ) -> Result<(f64, usize)> {
-        let at = self.at.attempts();
-        let device = self.model.placement().device;
-        let upload = |samples: &Vec<Sample>| Batch::new(samples).on(device);
-        let batches = group.iter().map(upload).collect::<engine::Result<Vec<Batch>>>()?;
-        let labels: usize = batches.iter().map(|b| b.rows.len()).sum();
-        self.gradients.clear()?;
-        let mut loss = 0.0;
-        for (i, batch) in batches.iter().enumerate() {
-            let place = at * self.train.accumulate as u64 + i as u64;
-            let dropout = (self.train.dropout > 0.0).then(|| Dropout {
-                p: self.train.dropout as f32,
-                stream: Stream::new(self.seed, STREAM_DROPOUT + place),
-            });
-            let scale = 1.0 / labels as f32;
-            loss += loss::forward_backward(
-                self.loss.as_mut(),
-                &self.model,
-                batch,
-                scale,
-                dropout,
-                &mut self.ws,
-                &mut self.gradients,
-            )?;
-            self.at.history.tokens += batch.packed.len() as u64;
+    ) -> Result<()> {
+        self.issue(group, schedule)?;
+        let behind = match self.model.placement().device {
+            Device::Cpu => 0,
+            Device::Cuda(_) => BEHIND,
+        };
+        self.settle(behind, schedule, observer)
+    }
+
+    /// Steps that were tried: settled ones, and those that were issued since.
+    pub fn issued(&self) -> u64 {
+        self.at.attempts() + self.work.issued.len() as u64
+    }
+
+    fn issue(&mut self, group: &[Vec<Sample>], schedule: &Schedule) -> Result<()> {
+        let at = self.issued();
+        let Run { train, seed, model, ws, gradients, optimiser, loss, work, .. } = self;
+        let Work { batch, stream, losses, pass, update, issued } = work;
+        let device = model.placement().device;
+        let labels: usize = group.iter().flatten().map(Sample::labels).sum();
+        // A captured pass does not know how many labels its step has: the optimiser divides for it.
+        let mean = 1.0 / labels as f32;
+        let (scale, left) = if device == Device::Cpu { (mean, 1.0) } else { (1.0, mean) };
+        let mut tokens = 0;
+        for (i, samples) in group.iter().enumerate() {
+            batch.set(samples)?;
+            loss.place(&model.config, batch)?;
+            tokens += batch.tokens();
+            let place = at * train.accumulate as u64 + i as u64;
+            stream.write_u32(&Stream::new(*seed, STREAM_DROPOUT + place).words())?;
+            pass.run(device, || {
+                let p = train.dropout as f32;
+                let dropout = (p > 0.0).then_some(Dropout { p, stream: &*stream });
+                loss::pass(loss.as_mut(), model, batch, scale, dropout, ws, gradients)?;
+                losses.add(&loss.losses())
+            })?;
         }
-        let norm = self.optimiser.norm(&self.gradients.weights)?;
-        if !(norm.is_finite() && loss.is_finite()) {
+        optimiser.set_pace(schedule.at(at), left)?;
+        update.run(device, || {
+            optimiser.norm(&gradients.weights)?;
+            optimiser.step(&mut model.weights, &gradients.weights, losses)?;
+            losses.clear()?;
+            gradients.clear()
+        })?;
+        optimiser.send()?;
+        issued.push_back(Issued { labels, tokens });
+        Ok(())
+    }
+
+    /// Waits for issued steps until no more than `behind` are left, and draws up the run's position by them.
+    ///
+    /// # Errors
+    /// The third step in a row that was skipped because loss or gradient were not finite; a device's faults.
+    pub fn settle(
+        &mut self,
+        behind: usize,
+        schedule: &Schedule,
+        observer: &dyn Observer,
+    ) -> Result<()> {
+        while self.work.issued.len() > behind {
+            let report = self.optimiser.receive()?;
+            let Some(step) = self.work.issued.pop_front() else { break };
+            self.book(&step, &report, schedule, observer)?;
+        }
+        Ok(())
+    }
+
+    fn book(
+        &mut self,
+        step: &Issued,
+        report: &Report,
+        schedule: &Schedule,
+        observer: &dyn Observer,
+    ) -> Result<()> {
+        let Report { taken, norm, loss, .. } = *report;
+        let mean = loss / step.labels as f64;
+        self.at.history.tokens += step.tokens as u64;
+        if taken {
+            self.at.failures = 0;
+            self.at.history.steps += 1;
+        } else {
             self.at.history.skipped += 1;
-            let told = self.told(loss / labels as f64, schedule);
-            observer.trained(&Training { gradient_norm: norm, ..told });
-            return self.skip(loss, norm, observer);
         }
-        self.at.failures = 0;
-        let (weights, gradients) = (&mut self.model.weights, &self.gradients.weights);
-        self.optimiser.step(weights, gradients, norm, schedule.at(at))?;
-        self.at.history.steps += 1;
-        let mean = loss / labels as f64;
         observer.trained(&Training { gradient_norm: norm, ..self.told(mean, schedule) });
-        if let Some(usual) = self.spikes.watch(mean) {
-            observer.note(&format!(
-                "{}: loss {mean:.3} a token, {usual:.3} before: a spike",
-                self.place()
-            ));
+        if taken {
+            if let Some(usual) = self.spikes.watch(mean) {
+                observer.note(&format!(
+                    "{}: loss {mean:.3} a token, {usual:.3} before: a spike",
+                    self.place()
+                ));
+            }
+            self.at.loss += loss;
+            self.at.labels += step.labels;
+        } else {
+            self.skipped(loss, norm, observer)?;
         }
-        Ok((loss, labels))
+        self.at.group += 1;
+        let note = format!("epoch {} loss {:.4}", self.at.epoch + 1, self.at.mean());
+        observer.progress(self.at.attempts(), &note);
+        Ok(())
     }
 
     /// Where training stands after a step.
@@ -116,13 +219,13 @@ impl Run<'_> {
         )
     }
 
-    /// Weights and moments stay as they are: a step with NaN would spoil them for good.
-    fn skip(&mut self, loss: f64, norm: f64, observer: &dyn Observer) -> Result<(f64, usize)> {
+    /// Tells of a step that left weights and moments as they were.
+    fn skipped(&mut self, loss: f64, norm: f64, observer: &dyn Observer) -> Result<()> {
         self.at.failures += 1;
         let place = self.place();
         observer.note(&format!("{place}: loss {loss}, gradient norm {norm}: skipped"));
         if self.at.failures < NOT_FINITE_IN_A_ROW {
-            return Ok((0.0, 0));
+            return Ok(());
         }
         let problem = format!(
             "is too high: three steps in a row had no finite gradient, the last was {place}; lower it and start \
@@ -185,6 +288,7 @@ mod tests {
             loss: Box::new(NextToken::new(0.0, Placement::CPU).unwrap()),
             model: Transformer { weights: Weights::random(&config, 1, 0.02), config },
             at: Position::default(),
+            work: Work::new(Room { tokens: 0, sequences: 0, taught: 0 }, Device::Cpu).unwrap(),
             spikes: Spikes::default(),
         };
         let batch = [vec![Sample { tokens: vec![1, 3, 4, 5], learn_from: 1, ..Sample::default() }]];
@@ -195,19 +299,20 @@ mod tests {
         let poison = |run: &mut Run, value: f32| {
             std::mem::replace(&mut run.model.weights.norm.f32_mut().unwrap()[0], value)
         };
-        assert_eq!(run.step(&batch, &schedule, &Silent).unwrap().1, 3);
+        run.step(&batch, &schedule, &Silent).unwrap();
+        assert_eq!(run.at.labels, 3);
         let sound = poison(&mut run, f32::NAN);
         let before = [&run.model.weights, &run.optimiser.m, &run.optimiser.v].map(bits);
         for failures in [1, 2] {
-            assert_eq!(run.step(&batch, &schedule, &Silent).unwrap(), (0.0, 0));
-            assert_eq!(run.at.failures, failures);
+            run.step(&batch, &schedule, &Silent).unwrap();
+            assert_eq!(
+                (run.at.failures, run.at.labels, run.at.group),
+                (failures, 3, 1 + failures as usize)
+            );
         }
         poison(&mut run, sound);
-        assert_eq!(
-            run.step(&batch, &schedule, &Silent).unwrap().1,
-            3,
-            "two in a row and a good one"
-        );
+        run.step(&batch, &schedule, &Silent).unwrap();
+        assert_eq!(run.at.labels, 6, "two in a row and a good one");
         assert_eq!((run.at.failures, run.at.history.skipped, run.at.history.steps), (0, 2, 2));
         let _ = poison(&mut run, f32::NAN);
         assert_ne!(bits(&run.optimiser.m), before[1], "a good step does change them");
@@ -216,7 +321,7 @@ mod tests {
             run.step(&batch, &schedule, &Silent).unwrap();
         }
         let told = run.step(&batch, &schedule, &Silent).unwrap_err().to_string();
-        for words in ["train.lr", "three steps in a row", "step 7 (epoch 1, batch 1)", "--fresh"] {
+        for words in ["train.lr", "three steps in a row", "step 7 (epoch 1, batch 7)", "--fresh"] {
             assert!(told.contains(words), "{told}");
         }
         assert_eq!([&run.model.weights, &run.optimiser.m, &run.optimiser.v].map(bits), before);

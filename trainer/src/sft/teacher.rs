@@ -13,7 +13,7 @@ use engine::sid::Codes;
 use rayon::prelude::*;
 
 /// Expected items that are kept an event, likeliest first: 512 bytes.
-const TOP: usize = 64;
+pub(super) const TOP: usize = 64;
 /// Of a score, what may be left of it by rounding when the own sequence was all that it came from.
 const ROUNDING: f64 = 1e-4;
 

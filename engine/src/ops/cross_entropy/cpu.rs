@@ -1,6 +1,6 @@
 //! A block of rows at a time: logits by one product, softmax in place, both gradients by two more.
 
-use super::Spec;
+use super::{NONE, Spec};
 use crate::cpu::gemm::{Element, Start, View, gemm};
 use crate::cpu::simd::{self, Kernel, Simd};
 use crate::cpu::tiles;
@@ -59,7 +59,13 @@ pub(super) fn run<T: Element>(
         let scale = gradients.as_ref().map(|g| g.scale);
         let at = loss[from..][..rows].par_iter_mut().zip(&labels[from..][..rows]);
         tiles::for_each(z.par_chunks_exact_mut(v).zip(at), |(z, (loss, &label))| {
-            *loss = simd::run(Row { spec, z, label: label as usize, scale });
+            *loss = match label {
+                NONE => {
+                    z.fill(0.0); // its gradient
+                    0.0
+                }
+                label => simd::run(Row { spec, z, label: label as usize, scale }),
+            };
         });
         if let Some(Gradients { dx, dw, .. }) = &mut gradients {
             let z = View::new(&*z, rows, v);

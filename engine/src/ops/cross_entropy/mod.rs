@@ -9,8 +9,9 @@
 //! ```
 //!
 //! loss and dx of a row have the same bits whatever rows are computed beside it; dw adds its rows in
-//! ascending order. A row with a logit that is not finite has loss and gradients NaN. On a GPU (x, w bf16,
-//! dx bf16 or f32) so has a row with a label outside of the vocabulary, and dz is rounded to bf16.
+//! ascending order. A row labelled [`NONE`] has loss and gradients 0. A row with a logit that is not finite
+//! has NaN. On a GPU (x, w bf16, dx bf16 or f32) so has a row with another label outside of the vocabulary,
+//! since the host does not look there ([`check_labels`] does before they are uploaded); dz is rounded to bf16.
 
 mod cpu;
 pub mod reference;
@@ -22,6 +23,9 @@ use crate::tensor::{Data, DataMut, Tensor, no_arm};
 use bindings::launch::{cross_entropy as launch, linear::Out};
 
 const OP: &str = "cross_entropy";
+
+/// The label of a row that has none.
+pub const NONE: u32 = bindings::abi::CROSS_ENTROPY_NONE;
 
 /// The shape of one call.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -93,19 +97,22 @@ impl Spec {
         expect_len(OP, "labels", labels.len(), self.rows)?;
         expect_len(OP, "loss", loss.len(), self.rows)
     }
+}
 
-    fn check_labels(&self, labels: &[u32]) -> Result<()> {
-        match labels.iter().position(|&label| label as usize >= self.vocab) {
-            None => Ok(()),
-            Some(r) => Err(Error::invalid(
-                format!("{OP}: labels[{r}]"),
-                format!(
-                    "token {} lies outside of the vocabulary of {}; tokenise with this model's own \
-                     vocabulary",
-                    labels[r], self.vocab
-                ),
-            )),
-        }
+/// Whether labels can be those of a model with `vocab` tokens: each is below it, or [`NONE`].
+///
+/// # Errors
+/// The first that is neither, named with its row.
+pub fn check_labels(vocab: usize, labels: &[u32]) -> Result<()> {
+    match labels.iter().position(|&label| label != NONE && label as usize >= vocab) {
+        None => Ok(()),
+        Some(r) => Err(Error::invalid(
+            format!("{OP}: labels[{r}]"),
+            format!(
+                "token {} lies outside of the vocabulary of {vocab}; tokenise with this model's own vocabulary",
+                labels[r]
+            ),
+        )),
     }
 }
 
@@ -126,12 +133,12 @@ pub fn forward(
     spec.expect(x, w, labels, loss)?;
     match (x.data(), w.data(), labels.data(), loss.data_mut()) {
         (Data::F32(x), Data::F32(w), Data::U32(labels), DataMut::F32(loss)) => {
-            spec.check_labels(labels)?;
+            check_labels(spec.vocab, labels)?;
             cpu::run(spec, x, w, labels, loss, None);
             Ok(())
         }
         (Data::F32(x), Data::Bf16(w), Data::U32(labels), DataMut::F32(loss)) => {
-            spec.check_labels(labels)?;
+            check_labels(spec.vocab, labels)?;
             cpu::run(spec, x, w, labels, loss, None);
             Ok(())
         }
@@ -170,7 +177,7 @@ pub fn forward_backward(
             DataMut::F32(dx),
             DataMut::F32(dw),
         ) => {
-            spec.check_labels(labels)?;
+            check_labels(spec.vocab, labels)?;
             cpu::run(spec, x, w, labels, loss, Some(cpu::Gradients { scale, dx, dw }));
             Ok(())
         }
@@ -182,7 +189,7 @@ pub fn forward_backward(
             DataMut::F32(dx),
             DataMut::F32(dw),
         ) => {
-            spec.check_labels(labels)?;
+            check_labels(spec.vocab, labels)?;
             cpu::run(spec, x, w, labels, loss, Some(cpu::Gradients { scale, dx, dw }));
             Ok(())
         }

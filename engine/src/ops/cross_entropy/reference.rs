@@ -1,6 +1,6 @@
 //! The formulas of the fused head and loss as plain loops, a row at a time.
 
-use super::Spec;
+use super::{NONE, Spec};
 use crate::ops::Real;
 
 /// Logits of a row, their log-sum-exp, and the row's loss.
@@ -20,6 +20,10 @@ fn row<R: Real>(spec: &Spec, x: &[R], w: &[R], label: usize) -> (Vec<R>, R, R) {
 /// loss ← negative log-likelihood of each row, smoothing included.
 pub fn forward<R: Real>(spec: &Spec, x: &[R], w: &[R], labels: &[u32], loss: &mut [R]) {
     for r in 0..spec.rows {
+        if labels[r] == NONE {
+            loss[r] = R::zero();
+            continue;
+        }
         loss[r] = row(spec, &x[r * spec.width..][..spec.width], w, labels[r] as usize).2;
     }
 }
@@ -39,6 +43,11 @@ pub fn forward_backward<R: Real>(
     let s = <R as From<f32>>::from(spec.smoothing);
     let uniform = s / <R as From<f32>>::from(spec.vocab as f32);
     for r in 0..spec.rows {
+        if labels[r] == NONE {
+            loss[r] = R::zero();
+            dx[r * c..][..c].fill(R::zero());
+            continue;
+        }
         let x = &x[r * c..][..c];
         let label = labels[r] as usize;
         let (z, lse, l) = row(spec, x, w, label);

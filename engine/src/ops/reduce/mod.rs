@@ -1,11 +1,11 @@
-//! What the step around the model needs: Σ x² for clipping, y += x, x·a. Sums of a product's rows
-//! live with their operators.
+//! What the step around the model needs: Σ x² for clipping, Σ x of losses, y += x, x·a. Sums of a product's
+//! rows live with their operators.
 
 mod cpu;
 pub mod reference;
-mod squares;
+mod sums;
 
-pub use squares::Squares;
+pub use sums::{Squares, Sum};
 
 use super::Work;
 use crate::error::{Result, expect_len};

@@ -61,7 +61,19 @@ pub struct Targets {
     node: Vec<u32>,
     code: Vec<u32>,
     soft: SoftRows,
+    /// Node, code; start, code and weight of the teacher.
     on_gpu: Option<[Tensor; 5]>,
+    room: Option<Room>,
+}
+
+/// What targets have room for on a GPU, so that a captured loss serves every batch: there are as many rows as
+/// this says, and those that have no target cost nothing and move nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Rows.
+    pub rows: usize,
+    /// Entries of all rows' teachers together; 0 without one.
+    pub entries: usize,
 }
 
 /// [`Soft`] that owns its rows.
@@ -90,17 +102,40 @@ impl Targets {
             ]),
         };
         let (node, code) = (Vec::new(), Vec::new());
-        Ok(Targets { level: 0, smoothing: 0.0, node, code, soft: SoftRows::default(), on_gpu })
+        let soft = SoftRows::default();
+        Ok(Targets { level: 0, smoothing: 0.0, node, code, soft, on_gpu, room: None })
     }
 
-    /// R.
+    /// The same with room for what is set from now on. Without a GPU, where nothing is captured, it changes nothing.
+    ///
+    /// # Errors
+    /// A GPU without room for it.
+    pub fn make_room(&mut self, room: Room) -> Result<()> {
+        let Some([node, code, start, soft_code, weight]) = &mut self.on_gpu else { return Ok(()) };
+        for x in [node, code] {
+            x.try_resize(&[room.rows])?;
+        }
+        start.try_resize(&[room.rows + 1])?;
+        for x in [soft_code, weight] {
+            x.try_resize(&[room.entries])?;
+        }
+        self.room = Some(room);
+        Ok(())
+    }
+
+    /// What was made room for.
+    pub fn room(&self) -> Option<Room> {
+        self.room
+    }
+
+    /// R: rows that a loss has, with or without a target.
     pub fn len(&self) -> usize {
-        self.node.len()
+        self.room.map_or(self.node.len(), |room| room.rows)
     }
 
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
-        self.node.is_empty()
+        self.len() == 0
     }
 
     /// Takes over rows that stand on `nodes` [R] of `level` and are followed by `codes` [R]; `soft` adds a
@@ -108,7 +143,7 @@ impl Targets {
     ///
     /// # Errors
     /// A level or node that the trie does not have; a code, or a teacher's, that its node does not allow;
-    /// weights that are negative or more than there is; the device's.
+    /// weights that are negative or more than there is; more than there is room for; the device's.
     pub fn set(
         &mut self,
         trie: &Trie,
@@ -128,15 +163,42 @@ impl Targets {
         refill(&mut self.node, nodes);
         refill(&mut self.code, codes);
         let soft = soft.unwrap_or(Soft { start: &[], codes: &[], weights: &[] });
+        if let Some(room) = self.room {
+            for (what, have, most) in
+                [("rows", nodes.len(), room.rows), ("soft", soft.codes.len(), room.entries)]
+            {
+                if have > most {
+                    return wrong(what, format!("{have} where there is room for {most}"));
+                }
+            }
+        }
         refill(&mut self.soft.start, soft.start);
         refill(&mut self.soft.codes, soft.codes);
         refill(&mut self.soft.weights, soft.weights);
         let Some([node, code, start, soft_code, weight]) = &mut self.on_gpu else { return Ok(()) };
-        node.write_u32(nodes)?;
-        code.write_u32(codes)?;
-        start.write_u32(soft.start)?;
-        soft_code.write_u32(soft.codes)?;
-        weight.write_f32(soft.weights)
+        let Some(Room { rows, .. }) = self.room else {
+            node.write_u32(nodes)?;
+            code.write_u32(codes)?;
+            start.write_u32(soft.start)?;
+            soft_code.write_u32(soft.codes)?;
+            return weight.write_f32(soft.weights);
+        };
+        let padded = |x: &[u32], len: usize, by: u32| {
+            let mut padded = x.to_vec();
+            padded.resize(len, by);
+            padded
+        };
+        // A node that no level has: the row has no target.
+        node.write_u32(&padded(nodes, rows, u32::MAX))?;
+        code.write_u32(&padded(codes, rows, 0))?;
+        start.write_u32(&padded(soft.start, rows + 1, soft.codes.len() as u32))?;
+        soft_code.write_front_u32(soft.codes)?;
+        weight.write_front_f32(soft.weights)
+    }
+
+    /// Entries of the teacher that kernels may look at.
+    fn entries(&self) -> usize {
+        self.room.map_or(self.soft.codes.len(), |room| room.entries)
     }
 
     fn soft(&self) -> Option<Soft<'_>> {
@@ -183,7 +245,7 @@ pub fn cross_entropy(
                 token_base: count("token_base", spec.token_base)?,
                 codes: level.codes(),
                 nodes: level.nodes(),
-                entries: count("soft.codes", targets.soft.codes.len())?,
+                entries: count("soft.codes", targets.entries())?,
                 smoothing: targets.smoothing,
                 scale,
             };

@@ -70,7 +70,7 @@ impl Staging {
     /// A slot with `bytes`, at most SLOT, behind its filled part: the present one, a new one, or the next one of
     /// the ring once the device has read it.
     fn room(&mut self, gpu: &Gpu, bytes: usize) -> Result<&mut Slot> {
-        if !self.slots.get(self.at).is_some_and(|slot| slot.filled + bytes <= SLOT) {
+        if self.slots.get(self.at).is_none_or(|slot| slot.filled + bytes > SLOT) {
             if self.slots.len() < SLOTS {
                 // SAFETY: flags 0: pinned, cached, readable; freed by `Slot`.
                 let host = unsafe { result::malloc_host(SLOT, 0) };

@@ -103,18 +103,17 @@ impl Packed {
         Ok(Packed { tokens: indices()?, positions: indices()?, segments })
     }
 
-    /// `sequences` on `device` with room for `capacity` tokens, to be replaced by others of as many later.
+    /// `sequences` on a device with room for `tokens` tokens, to be replaced by others of as many later.
     ///
     /// # Errors
     /// More tokens than there is room for; the device's.
     pub fn with_room<S: AsRef<[u32]>>(
         sequences: &[S],
-        capacity: usize,
-        device: Device,
+        tokens: usize,
+        on: Device,
     ) -> Result<Packed> {
-        let mut packed = Packed::room(capacity, sequences.len(), device)?;
-        packed.replace(sequences)?;
-        Ok(packed)
+        let mut packed = Packed::room(tokens, sequences.len(), on)?;
+        packed.replace(sequences).map(|()| packed)
     }
 
     /// Takes over other sequences in the same memory.
@@ -125,8 +124,8 @@ impl Packed {
         let next = Packed::new(sequences);
         let lens: Vec<u32> = sequences.iter().map(|s| s.as_ref().len() as u32).collect();
         self.segments.update(&lens, &lens)?;
-        for (to, from) in [(&mut self.tokens, &next.tokens), (&mut self.positions, &next.positions)]
-        {
+        let (tokens, positions) = (&mut self.tokens, &mut self.positions);
+        for (to, from) in [(tokens, next.tokens), (positions, next.positions)] {
             let room = to.len();
             let mut padded = from.u32()?.to_vec();
             if padded.len() > room {

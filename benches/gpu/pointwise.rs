@@ -190,11 +190,11 @@ fn moments(name: &str, len: usize) -> Case {
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
             let (squares, all, summed) = &mut *state;
             if !*summed {
-                squares.run(&[&*g])?;
+                squares.run([&*g])?;
                 *summed = true;
             }
             let slot = Slot { w, g, m, v, copy: None, decay: true };
-            all.step(&recipe, squares, &losses, &mut [slot])
+            all.step(&recipe, squares, &losses, [slot])
         };
         let check = move |t: &[Tensor]| {
             let [w, g] = [host(&t[0])?, host(&t[1])?];

@@ -32,26 +32,21 @@ fn two_steps(device: Device) -> Left {
     let mut copies: Vec<Tensor> = LENGTHS.iter().map(blank).collect();
     let (mut squares, mut all) = (Squares::new(device).unwrap(), Fused::new(device).unwrap());
     let mut losses = Sum::new(device).unwrap();
-    losses.add(&[&on(&vec![0.5, 2.25])]).unwrap();
+    losses.add([&on(&vec![0.5, 2.25])]).unwrap();
     all.set_pace(1e-2, 0.5).unwrap();
     all.set_steps(6).unwrap();
     for _ in 0..2 {
-        let gradients: Vec<&Tensor> = tensors.iter().map(|[_, g, _, _]| g).collect();
-        squares.run(&gradients).unwrap();
-        let mut slots: Vec<Slot> = tensors
-            .iter_mut()
-            .zip(&mut copies)
-            .enumerate()
-            .map(|(i, ([w, g, m, v], copy))| Slot {
+        squares.run(tensors.iter().map(|[_, g, _, _]| g)).unwrap();
+        let slots =
+            tensors.iter_mut().zip(&mut copies).enumerate().map(|(i, ([w, g, m, v], copy))| Slot {
                 w,
                 g,
                 m,
                 v,
                 copy: (i != 2).then_some(copy),
                 decay: i % 2 == 0,
-            })
-            .collect();
-        all.step(&RECIPE, &squares, &losses, &mut slots).unwrap();
+            });
+        all.step(&RECIPE, &squares, &losses, slots).unwrap();
         all.send().unwrap();
     }
     let read = |x: &Tensor| x.to_f32_vec().unwrap();
@@ -117,11 +112,11 @@ fn a_step_without_a_norm_is_left_out() {
         let (mut m, mut v) = (on(vec![2.0; 9]), on(vec![3.0; 9]));
         let (mut squares, mut all) = (Squares::new(device).unwrap(), Fused::new(device).unwrap());
         let mut losses = Sum::new(device).unwrap();
-        losses.add(&[&on(vec![loss])]).unwrap();
+        losses.add([&on(vec![loss])]).unwrap();
         all.set_pace(0.1, 1.0).unwrap();
-        squares.run(&[&g]).unwrap();
+        squares.run([&g]).unwrap();
         let slot = Slot { w: &mut w, g: &g, m: &mut m, v: &mut v, copy: None, decay: true };
-        all.step(&RECIPE, &squares, &losses, &mut [slot]).unwrap();
+        all.step(&RECIPE, &squares, &losses, [slot]).unwrap();
         all.send().unwrap();
         for (x, want) in [(&w, 1.0), (&m, 2.0), (&v, 3.0)] {
             assert_eq!(x.to_f32_vec().unwrap(), [want; 9]);
@@ -141,11 +136,11 @@ fn refuses_what_does_not_fit() {
     let (mut squares, mut all) = (Squares::new(CUDA).unwrap(), Fused::new(CUDA).unwrap());
     let losses = Sum::new(CUDA).unwrap();
     let g = on_cuda(&[8], &[0.5; 8]);
-    squares.run(&[&g]).unwrap();
+    squares.run([&g]).unwrap();
     let mut try_step = |w: &mut Tensor, recipe: &Recipe| {
         let (mut m, mut v) = (on_cuda(&[8], &[0.0; 8]), on_cuda(&[8], &[0.0; 8]));
         let slot = Slot { w, g: &g, m: &mut m, v: &mut v, copy: None, decay: false };
-        all.step(recipe, &squares, &losses, &mut [slot]).map_err(|e| e.to_string())
+        all.step(recipe, &squares, &losses, [slot]).map_err(|e| e.to_string())
     };
     let said = try_step(&mut on_cuda(&[7], &[0.0; 7]), &RECIPE).unwrap_err();
     assert!(said.contains("g holds 8"), "{said}");

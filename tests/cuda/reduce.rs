@@ -38,27 +38,26 @@ fn sums_squares_over_many_tensors() {
         .map(|(i, &n)| Tensor::from_f32(&[n], normal(i as u64, n, 1.0)))
         .collect();
     let mut here = Squares::new(Device::Cpu).unwrap();
-    here.run(&host.iter().collect::<Vec<_>>()).unwrap();
+    here.run(&host).unwrap();
     let want = here.read().unwrap();
     let there: Vec<Tensor> = host.iter().map(|x| x.to(CUDA).unwrap()).collect();
-    let all: Vec<&Tensor> = there.iter().collect();
     let mut squares = Squares::new(CUDA).unwrap();
     assert_eq!(squares.read().unwrap(), 0.0);
-    squares.run(&all).unwrap();
+    squares.run(&there).unwrap();
     let first = squares.read().unwrap();
     // Both add 36,427 exact positive terms in f64, at most 2048 in a row.
     assert!((first - want).abs() <= 1e-12 * want, "{first} {want}");
-    squares.run(&all).unwrap();
+    squares.run(&there).unwrap();
     assert_eq!(squares.read().unwrap(), first, "the same bits from the same table");
-    squares.run(&all[..1]).unwrap();
+    squares.run(&there[..1]).unwrap();
     assert_eq!(squares.read().unwrap(), reduce::sum_squares(&host[0]).unwrap(), "another table");
-    squares.run(&[]).unwrap();
+    squares.run([]).unwrap();
     assert_eq!(squares.read().unwrap(), 0.0);
     assert_eq!(reduce::sum_squares(&there[0]).unwrap(), reduce::sum_squares(&host[0]).unwrap());
     let bad = on_cuda(&[3], &[1.0, f32::NAN, 2.0]);
-    squares.run(&[&there[3], &bad]).unwrap();
+    squares.run([&there[3], &bad]).unwrap();
     assert!(squares.read().unwrap().is_nan());
-    assert!(squares.run(&[&host[0]]).is_err(), "a tensor on the CPU");
+    assert!(squares.run([&host[0]]).is_err(), "a tensor on the CPU");
 }
 
 /// Σ x on top of what was there, in f64: 36,427 exact terms, each addition off by 2⁻⁵³ of the sum so far.
@@ -75,12 +74,12 @@ fn sums_elements_over_many_tensors() {
     let there: Vec<Tensor> = host.iter().map(|x| x.to(CUDA).unwrap()).collect();
     let (mut here, mut sum) = (Sum::new(Device::Cpu).unwrap(), Sum::new(CUDA).unwrap());
     for part in [&[0, 1, 2, 3, 4, 5][..], &[3], &[]] {
-        here.add(&part.iter().map(|&i| &host[i]).collect::<Vec<_>>()).unwrap();
-        sum.add(&part.iter().map(|&i| &there[i]).collect::<Vec<_>>()).unwrap();
+        here.add(part.iter().map(|&i| &host[i])).unwrap();
+        sum.add(part.iter().map(|&i| &there[i])).unwrap();
         let (a, b) = (sum.read().unwrap(), here.read().unwrap());
         assert!((a - b).abs() <= 1e-12 * 40_000.0, "{a} {b}");
     }
-    assert!(sum.add(&[&host[0]]).is_err(), "a tensor on the CPU");
+    assert!(sum.add([&host[0]]).is_err(), "a tensor on the CPU");
     sum.clear().unwrap();
     assert_eq!(sum.read().unwrap(), 0.0);
 }

@@ -171,7 +171,7 @@ mod tests {
             ((2, 350, 512, 64), (true, 4)),     // 0.5B, W 50
             ((1, 6, 100, 128), (true, 1)),
             ((2, 100, 4096, 32), (false, 8)),
-            ((4096, 100, 8192, 64), (false, 1)),
+            ((4224, 100, 8192, 64), (false, 1)),
         ] {
             let plan = Plan::new(kv, rows, keys, d);
             assert_eq!((plan.few, plan.parts), want, "{kv} {rows} {keys} {d}: {plan:?}");

@@ -44,8 +44,11 @@ pub trait Loss {
         dhead: &mut Tensor,
     ) -> Result<()>;
 
-    /// The losses that [`Loss::at_head`] has left, where they lie.
-    fn losses(&self) -> Vec<&Tensor>;
+    /// Adds the losses that [`Loss::at_head`] has left to `sum`, where they lie.
+    ///
+    /// # Errors
+    /// The device's.
+    fn add_losses(&self, sum: &mut Sum) -> Result<()>;
 }
 
 /// Forward, loss and backward of a batch that `loss` has placed: the losses stay where they were computed, their
@@ -89,6 +92,6 @@ pub fn forward_backward(
     loss.place(&model.config, batch)?;
     pass(loss, model, batch, scale, dropout, ws, gradients)?;
     let mut sum = Sum::new(model.placement().device)?;
-    sum.add(&loss.losses())?;
+    loss.add_losses(&mut sum)?;
     sum.read()
 }

@@ -4,6 +4,7 @@
 use super::{Batch, Loss, Room};
 use engine::model::{Config, Placement, Transformer};
 use engine::ops::cross_entropy;
+use engine::ops::reduce::Sum;
 use engine::{Device, Result, Tensor};
 
 /// The loss and its buffer.
@@ -13,6 +14,8 @@ pub struct NextToken {
     on: Placement,
     /// Labels of the batch that was placed, [R] u32.
     labels: Tensor,
+    /// The same on the host, where it is longer than the batch's own.
+    padded: Vec<u32>,
     loss: Tensor,
 }
 
@@ -22,7 +25,8 @@ impl NextToken {
     /// # Errors
     /// A device that cannot be opened.
     pub fn new(smoothing: f32, on: Placement) -> Result<Self> {
-        Ok(NextToken { smoothing, on, labels: on.empty_indices()?, loss: on.empty()? })
+        let (labels, padded) = (on.empty_indices()?, Vec::new());
+        Ok(NextToken { smoothing, on, labels, padded, loss: on.empty()? })
     }
 
     fn spec(&self, config: &Config, rows: usize) -> cross_entropy::Spec {
@@ -44,9 +48,9 @@ impl Loss for NextToken {
 
     fn place(&mut self, config: &Config, batch: &Batch) -> Result<()> {
         cross_entropy::check_labels(config.vocab_size, &batch.next)?;
-        let mut labels = batch.next.clone();
-        labels.resize(batch.rows.len(), cross_entropy::NONE);
-        self.labels.write_u32(&labels)
+        self.padded.clone_from(&batch.next);
+        self.padded.resize(batch.rows.len(), cross_entropy::NONE);
+        self.labels.write_u32(&self.padded)
     }
 
     fn at_head(
@@ -73,7 +77,7 @@ impl Loss for NextToken {
         )
     }
 
-    fn losses(&self) -> Vec<&Tensor> {
-        vec![&self.loss]
+    fn add_losses(&self, sum: &mut Sum) -> Result<()> {
+        sum.add([&self.loss])
     }
 }

@@ -4,6 +4,7 @@
 
 use super::{Batch, Loss, Room, Teaching};
 use engine::model::{Config, Placement, Transformer};
+use engine::ops::reduce::Sum;
 use engine::ops::trie_softmax::loss::{self, LossSpec, Targets};
 use engine::ops::{convert, embedding, linear};
 use engine::sid::Trie;
@@ -235,8 +236,8 @@ impl Loss for TrieLoss<'_> {
         if mixed { convert::forward(&self.wide, dnormed) } else { Ok(()) }
     }
 
-    fn losses(&self) -> Vec<&Tensor> {
-        self.levels.iter().map(|level| &level.loss).collect()
+    fn add_losses(&self, sum: &mut Sum) -> Result<()> {
+        sum.add(self.levels.iter().map(|level| &level.loss))
     }
 }
 

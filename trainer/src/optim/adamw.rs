@@ -168,7 +168,7 @@ impl AdamW {
     /// # Errors
     /// The operator's.
     pub fn norm(&mut self, gradients: &Weights) -> Result<()> {
-        self.squares.run(&gradients.tensors().collect::<Vec<_>>())
+        self.squares.run(gradients.tensors())
     }
 
     /// One step by gradients whose norm [`AdamW::norm`] found last (none is clipped without it), of losses that
@@ -182,16 +182,15 @@ impl AdamW {
         let mut masters = masters.as_mut().map(|w| w.tensors_mut());
         let moments = m.tensors_mut().zip(v.tensors_mut());
         let trained = weights.tensors_mut().zip(gradients.tensors());
-        let mut slots = Vec::with_capacity(decay.len());
-        for (((own, g), (m, v)), &decay) in trained.zip(moments).zip(&*decay) {
+        let slots = trained.zip(moments).zip(&*decay).map(|(((own, g), (m, v)), &decay)| {
             let master = masters.as_mut().and_then(Iterator::next).filter(|w| !w.is_empty());
             let (w, copy) = match master {
                 Some(master) => (master, Some(own)),
                 None => (own, None),
             };
-            slots.push(adamw::Slot { w, g, m, v, copy, decay });
-        }
-        fused.step(recipe, squares, losses, &mut slots)
+            adamw::Slot { w, g, m, v, copy, decay }
+        });
+        fused.step(recipe, squares, losses, slots)
     }
 
     /// Sends how the last step went; [`AdamW::receive`] has it once it is over.

@@ -105,12 +105,12 @@ impl Fused {
     ///
     /// # Errors
     /// An impossible recipe, lengths that differ, mixed devices, other element types.
-    pub fn step(
+    pub fn step<'s>(
         &mut self,
         recipe: &Recipe,
         squares: &Squares,
         losses: &Sum,
-        slots: &mut [Slot<'_>],
+        slots: impl IntoIterator<Item = Slot<'s>>,
     ) -> Result<()> {
         let _span = profile::span("adamw");
         spec(recipe, 0.0, 1, 1.0, true).check()?;
@@ -123,6 +123,7 @@ impl Fused {
             Place::Cuda(all) => {
                 let sums = squares.total().zip(losses.total());
                 let sums = sums.ok_or(Error::MixedDevices { op: OP })?;
+                let mut slots: Vec<Slot<'_>> = slots.into_iter().collect();
                 let mut buffers = slots
                     .iter_mut()
                     .map(on_gpu)
@@ -165,12 +166,12 @@ fn spec(recipe: &Recipe, lr: f32, step: u64, grad_scale: f32, decay: bool) -> Sp
 }
 
 impl OnCpu {
-    fn step(
+    fn step<'s>(
         &mut self,
         recipe: &Recipe,
         squares: &Squares,
         losses: &Sum,
-        slots: &mut [Slot<'_>],
+        slots: impl IntoIterator<Item = Slot<'s>>,
     ) -> Result<()> {
         if squares.total().is_some() || losses.total().is_some() {
             return Err(Error::MixedDevices { op: OP });
@@ -189,7 +190,7 @@ impl OnCpu {
         for slot in slots {
             let spec = spec(recipe, self.rate, report.steps, scale as f32, slot.decay);
             super::step(&spec, slot.w, slot.g, slot.m, slot.v)?;
-            if let Some(copy) = &mut slot.copy {
+            if let Some(copy) = slot.copy {
                 convert::forward(slot.w, copy)?;
             }
         }

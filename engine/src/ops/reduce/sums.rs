@@ -41,7 +41,7 @@ impl Squares {
     ///
     /// # Errors
     /// Tensors on another device or of a type other than f32.
-    pub fn run(&mut self, tensors: &[&Tensor]) -> Result<()> {
+    pub fn run<'a>(&mut self, tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<()> {
         let _span = profile::span("sum_squares");
         match &mut self.sum {
             Place::Cpu(sum) => {
@@ -104,7 +104,7 @@ impl Sum {
     ///
     /// # Errors
     /// As [`Squares::run`].
-    pub fn add(&mut self, tensors: &[&Tensor]) -> Result<()> {
+    pub fn add<'a>(&mut self, tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<()> {
         let _span = profile::span(SUM);
         match &mut self.sum {
             Place::Cpu(sum) => {
@@ -153,11 +153,14 @@ impl Sum {
     }
 }
 
-fn on_gpu<'a>(op: &'static str, tensors: &[&'a Tensor]) -> Result<Vec<&'a Buffer<f32>>> {
-    let buffer = |x: &&'a Tensor| match x.data() {
+fn on_gpu<'a>(
+    op: &'static str,
+    tensors: impl IntoIterator<Item = &'a Tensor>,
+) -> Result<Vec<&'a Buffer<f32>>> {
+    let buffer = |x: &'a Tensor| match x.data() {
         Data::CudaF32(b) => Ok(b),
         Data::F32(_) => Err(Error::MixedDevices { op }),
         _ => Err(no_arm(op, &[x])),
     };
-    tensors.iter().map(buffer).collect()
+    tensors.into_iter().map(buffer).collect()
 }

@@ -17,7 +17,9 @@ mod reward;
 mod seeds;
 mod sft;
 mod stages;
+mod tasks;
 mod validate;
+mod words;
 
 use clap::{Args, Parser, Subcommand};
 use engine::{Device, Quantize, Recommender};
@@ -69,6 +71,8 @@ enum Command {
     Sft(sft::Flags),
     /// Train the learned preference model that RL takes for a reward
     Reward(reward::Flags),
+    /// Show what a recipe's tasks teach: samples as they are learned, the learned tokens marked
+    Tasks(tasks::Flags),
     /// Rank the whole catalogue for every test row, beside baselines
     Evaluate(evaluate::Flags),
     /// Recommend items after a history
@@ -209,6 +213,7 @@ fn dispatch(arguments: Arguments) -> Result<(Answer, u8)> {
         Command::Quantize(flags) => quantize::run(flags, &context),
         Command::Sft(flags) => sft::run(flags, &context),
         Command::Reward(flags) => reward::run(flags, &context),
+        Command::Tasks(flags) => tasks::run(flags, &context),
         Command::Evaluate(flags) => evaluate::run(flags, &context),
         Command::Recommend(flags) => recommend::run(flags, &context),
         Command::Complete(flags) => complete::run(flags, &context),

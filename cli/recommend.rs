@@ -1,11 +1,10 @@
 //! `sidra recommend`: one request, for a person to look at.
 
-use super::{Answer, Context};
+use super::{Answer, Context, words};
 use clap::Args;
 use engine::Recommender;
 use engine::checkpoint::atomic;
 use engine::model::{Workspace, transformer::Packed};
-use engine::recommender::prompt;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 use std::fmt::Write;
@@ -21,6 +20,12 @@ pub struct Flags {
     /// Item ids, oldest first, separated by commas
     #[arg(long, value_delimiter = ',', value_name = "ID,ID,…")]
     history: Vec<String>,
+    /// What somebody looks for, in words: "likes red lamps" (a model trained from a language model)
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["history", "logits"])]
+    text: Option<String>,
+    /// Let the model write the title of each item that it recommends, beside the true one
+    #[arg(long)]
+    titles: bool,
     /// How many items to recommend
     #[arg(long, short, default_value_t = 10)]
     k: usize,
@@ -60,13 +65,26 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
         write_logits(&recommender, &history, path)?;
     }
     let began = Instant::now();
-    let list = recommender.recommend(&history, flags.k, flags.beam).map_err(asked)?;
+    let list = match &flags.text {
+        None => recommender.recommend(&history, flags.k, flags.beam),
+        Some(said) => {
+            let prompt = words::search(&recommender, &flags.model, said)?;
+            recommender.recommend_after(&prompt, flags.k, flags.beam)
+        }
+    };
+    let list = list.map_err(asked)?;
     let ms = began.elapsed().as_secs_f64() * 1e3;
+    let written = match flags.titles {
+        true => words::titles(&recommender, &flags.model, &list)?,
+        false => Vec::new(),
+    };
 
     let catalogue = recommender.catalogue();
     let mut text = String::new();
     let title = |i: u32| catalogue.title(i as usize);
-    if history.is_empty() {
+    if let Some(said) = &flags.text {
+        let _ = writeln!(text, "looked for\n       {said}");
+    } else if history.is_empty() {
         text.push_str("no history: what the model finds likely for anyone\n");
     } else {
         text.push_str("history\n");
@@ -85,8 +103,12 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
             r.sid,
             100.0 * r.score.exp()
         );
+        if let Some(written) = written.get(rank) {
+            let _ = writeln!(text, "       written: {written}");
+        }
     }
-    let by = match recommender.evidence() {
+    let evidence = recommender.evidence().filter(|_| flags.text.is_none());
+    let by = match evidence {
         None => String::new(),
         Some(e) => format!(" · model and co-visits, {:.0} % theirs", 100.0 * e.mix.weight),
     };
@@ -95,16 +117,15 @@ pub fn run(flags: Flags, context: &Context) -> Result<Answer> {
         .iter()
         .map(|&i| json!({"id": catalogue.id(i as usize), "title": title(i)}))
         .collect();
-    let json = json!({"history": history, "k": flags.k, "recommendations": list, "milliseconds": ms,
-            "evidence": recommender.evidence().map(|e| e.mix)});
+    let json = json!({"history": history, "text": flags.text, "k": flags.k, "recommendations": list,
+            "written": written, "milliseconds": ms, "evidence": evidence.map(|e| e.mix)});
     Ok(Answer { text, json })
 }
 
 /// Writes `tokens` [T] u32 and `logits` [T, V] f32 of the prompt that asks for what follows `history`.
 fn write_logits(recommender: &Recommender, history: &[u32], path: &Path) -> Result<()> {
-    let (model, serving) = (recommender.model(), recommender.serving());
-    let recent = &history[history.len().saturating_sub(serving.max_history)..];
-    let tokens = prompt(&serving.tokens, recommender.catalogue().codes(), recent);
+    let model = recommender.model();
+    let tokens = recommender.prompt(history);
     let on = model.placement();
     let packed = Packed::new(&[&tokens]).on(on.device)?;
     let mut ws = Workspace::inference(model.placement())?;

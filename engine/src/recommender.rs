@@ -10,7 +10,7 @@ use crate::model::{Transformer, folder};
 use crate::ops::trie_softmax::Normalise;
 use crate::sid::{Catalogue, Codes, Trie};
 use crate::tensor::{DType, Device};
-use crate::text::{LanguageFiles, SidTokens};
+use crate::text::{Asking, LanguageFiles, SidTokens};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -32,6 +32,31 @@ pub struct Serving {
     /// Whether it is a language model that reads and writes text too: its tokenizer lies in the folder.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub language: bool,
+    /// The words that a language model learned to be asked with; without, histories are bare IDs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asking: Option<Asking>,
+}
+
+impl Serving {
+    /// The prompt that asks what follows the last `max_history` of `history`.
+    pub fn prompt(&self, codes: &Codes, history: &[u32]) -> Vec<u32> {
+        let recent = &history[history.len().saturating_sub(self.max_history)..];
+        match &self.asking {
+            Some(asking) => asking.history.prompt(&self.tokens, codes, recent),
+            None => prompt(&self.tokens, codes, recent),
+        }
+    }
+
+    /// Tokens of the longest prompt and the ID that follows.
+    fn longest(&self) -> usize {
+        match &self.asking {
+            Some(asking) => asking.history.longest(&self.tokens, self.max_history),
+            None => {
+                let items = self.max_history.saturating_add(1);
+                self.tokens.per_item().saturating_mul(items).saturating_add(1)
+            }
+        }
+    }
 }
 
 /// What a model's matrices are held in while it serves.
@@ -88,8 +113,7 @@ impl Recommender {
                 ),
             ));
         }
-        let items = serving.max_history.saturating_add(1);
-        let longest = serving.tokens.per_item().saturating_mul(items).saturating_add(1);
+        let longest = serving.longest();
         if serving.max_history == 0 || longest - 1 > model.config.max_position_embeddings {
             return Err(Error::invalid(
                 "max_history",
@@ -310,10 +334,9 @@ impl Recommender {
         })
     }
 
-    /// The prompt of a history: BOS, then the IDs of its last `max_history` items.
+    /// The prompt that asks what follows a history: its last `max_history` items.
     pub fn prompt(&self, history: &[u32]) -> Vec<u32> {
-        let recent = &history[history.len().saturating_sub(self.serving.max_history)..];
-        prompt(&self.serving.tokens, self.catalogue.codes(), recent)
+        self.serving.prompt(self.catalogue.codes(), history)
     }
 
     /// A search with `width` beams that may be used for many batches.
@@ -343,23 +366,50 @@ impl Recommender {
         beam: Option<usize>,
     ) -> Result<Vec<Recommendation>> {
         let n = self.catalogue.len();
-        if k == 0 || k > n {
-            return Err(Error::invalid(
-                "k",
-                format!("is {k}; it must lie between 1 and the catalogue's {n} items"),
-            ));
-        }
         if let Some(bad) = history.iter().find(|&&i| i as usize >= n) {
             return Err(Error::invalid(
                 format!("item {bad}"),
                 format!("is not among the catalogue's {n} items"),
             ));
         }
+        let evidence = self.evidence.as_ref();
+        self.listed(&self.prompt(history), history, evidence, k, beam)
+    }
+
+    /// The `k` most likely items behind `prompt`, tokens that ask for one in any way, best first; co-visit
+    /// evidence knows nothing of words and is left out.
+    ///
+    /// # Errors
+    /// As [`Recommender::recommend`]; a prompt that leaves no room for an ID.
+    pub fn recommend_after(
+        &self,
+        prompt: &[u32],
+        k: usize,
+        beam: Option<usize>,
+    ) -> Result<Vec<Recommendation>> {
+        self.listed(prompt, &[], None, k, beam)
+    }
+
+    fn listed(
+        &self,
+        prompt: &[u32],
+        history: &[u32],
+        evidence: Option<&Evidence>,
+        k: usize,
+        beam: Option<usize>,
+    ) -> Result<Vec<Recommendation>> {
+        let n = self.catalogue.len();
+        if k == 0 || k > n {
+            return Err(Error::invalid(
+                "k",
+                format!("is {k}; it must lie between 1 and the catalogue's {n} items"),
+            ));
+        }
         let seen = if self.serving.seen_kept { &[] } else { history };
         let width = beam.unwrap_or(self.serving.beam).max(k + seen.len()).min(n);
-        let beams = self.search(width)?.search(&[self.prompt(history)])?.pop().unwrap_or_default();
+        let beams = self.search(width)?.search(&[prompt])?.pop().unwrap_or_default();
         let mut scratch = Scratch::default();
-        let evidence = self.evidence.as_ref().map(|e| (e, &mut scratch));
+        let evidence = evidence.map(|e| (e, &mut scratch));
         let recent = &history[history.len().saturating_sub(self.serving.max_history)..];
         let trie = self.catalogue.trie();
         Ok(ranked(trie, &beams, evidence, recent, k, |i| seen.contains(&i))

@@ -1,5 +1,7 @@
-//! Pretrained language models that become recommenders: `growth`, how their vocabulary takes semantic IDs.
+//! Pretrained language models that become recommenders: `growth`, how their vocabulary takes semantic IDs; `align`, the
+//! whole road.
 
+pub mod align;
 pub mod growth;
 
 use engine::DType;

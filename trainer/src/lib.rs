@@ -1,6 +1,7 @@
 //! The trainer changes models: data sets, semantic-ID learning, supervised training, evaluation.
 //! What runs a model (operators, transformer, trie, beam search) lives in `engine`.
 
+pub mod align;
 pub mod backward;
 pub mod compare;
 pub mod data;
@@ -17,5 +18,6 @@ pub mod recipe;
 pub mod record;
 pub mod rl;
 pub mod sft;
+pub mod tasks;
 
 pub use error::{Error, Result};

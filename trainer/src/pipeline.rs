@@ -1,6 +1,7 @@
 //! The road in stages, each a function of data and recipe: semantic IDs, a trained model, its
 //! evaluation. The command line and `demo` are thin over these.
 
+use crate::align::{self, Grown};
 use crate::data::features;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
@@ -78,7 +79,8 @@ pub fn train_in(
     run: &RunFolder,
     observer: &dyn Observer,
 ) -> Result<(Recommender, History)> {
-    let identity = Identity::new(recipe, &data.digest(), catalogue.codes());
+    let identity =
+        Identity::new(recipe, &data.digest(), catalogue.codes()).starting(align::digest(recipe)?);
     let mut checkpoints = Checkpoints::new(run.root(), identity, &recipe.train, recipe.device);
     train_to(data, catalogue, recipe, &run.model(), Some(&mut checkpoints), observer)
 }
@@ -91,28 +93,27 @@ fn train_to(
     checkpoints: Option<&mut Checkpoints>,
     observer: &dyn Observer,
 ) -> Result<(Recommender, History)> {
-    let tokens = SidTokens::from_scratch(catalogue.codes().sizes());
-    let least = tokens.levels() * (data.max_history + 1);
-    if recipe.model.context < least {
-        return Err(Error::usage(
-            "model.context",
-            format!(
-                "is {}; a history of {} items and the ID that follows take {least} tokens: give at least that",
-                recipe.model.context, data.max_history
-            ),
-        ));
-    }
-    let serving = Serving {
-        tokens: tokens.clone(),
-        max_history: data.max_history,
-        seen_kept: data.seen_kept,
-        beam: recipe.evaluate.beam,
-        language: false,
+    let (grown, weights) = match recipe.model.from.is_empty() {
+        true => (None, None),
+        false => {
+            let (grown, weights) = Grown::open(recipe, catalogue)?;
+            (Some(grown), Some(weights))
+        }
     };
+    let corpora = match &grown {
+        Some(grown) => vec![align::corpus(data, catalogue, &grown.tokens)?],
+        None => Vec::new(),
+    };
+    let serving = match &grown {
+        Some(grown) => grown.serving(recipe, &corpora[0])?,
+        None => from_scratch(data, catalogue, recipe)?,
+    };
+    let files = grown.as_ref().map(|g| g.files.clone());
     let best: RefCell<Option<Recommender>> = RefCell::new(None);
     let mut keep = |model: &Transformer| -> Result<()> {
         best.replace(None); // one copy of the weights at a time beside the ones that are trained
-        let recommender = Recommender::new(model.clone(), catalogue.clone(), serving.clone())?;
+        let recommender = Recommender::new(model.clone(), catalogue.clone(), serving.clone())?
+            .with_language(files.clone());
         save(&recommender, data, recipe, out)?;
         drop(recommender);
         // What is used from here on is what was stored: bf16 rounds.
@@ -129,27 +130,33 @@ fn train_to(
         ..Plan::default()
     };
     let mut validate = |model: &Transformer| -> Result<f64> {
-        let mut ranker =
-            Ranker::new(model, catalogue, &tokens, data.max_history, recipe.evaluate.beam);
+        let mut ranker = Ranker::new(model, catalogue, &serving, recipe.evaluate.beam);
         let mut go_on =
             |_, _| if observer.stop() { Err(engine::Error::Interrupted.into()) } else { Ok(()) };
         let scores = evaluate::evaluate(data, Split::Valid, &mut ranker, &plan, &mut go_on)?;
         Ok(scores.metrics(evaluate::View::Item).ndcg(10))
     };
-    let history = sft::train(
-        (&recipe.model, &recipe.train),
-        (catalogue.codes(), catalogue.trie(), &tokens),
-        &data.train_sequences(),
-        recipe.seed,
-        observer,
-        Hooks {
-            device: recipe.device,
-            evaluate: &mut validate,
-            keep: &mut keep,
-            kept: &mut kept,
-            checkpoints,
-        },
-    )?;
+    let hooks = Hooks {
+        device: recipe.device,
+        evaluate: &mut validate,
+        keep: &mut keep,
+        kept: &mut kept,
+        checkpoints,
+    };
+    let history = match grown.as_ref().zip(weights) {
+        Some((grown, weights)) => {
+            let mixture = align::mixture(recipe, &corpora, grown)?;
+            align::train(recipe, catalogue, (grown, weights), &mixture, observer, hooks)?
+        }
+        None => sft::train(
+            (&recipe.model, &recipe.train),
+            (catalogue.codes(), catalogue.trie(), &serving.tokens),
+            &data.train_sequences(),
+            recipe.seed,
+            observer,
+            hooks,
+        )?,
+    };
     if history.stopped {
         return Err(engine::Error::Interrupted.into());
     }
@@ -157,6 +164,29 @@ fn train_to(
         Error::usage("train", "ended without a model: no validation score was a number")
     })?;
     Ok((best, history))
+}
+
+/// How a model from scratch is asked: with histories of bare IDs.
+fn from_scratch(data: &Dataset, catalogue: &Catalogue, recipe: &Recipe) -> Result<Serving> {
+    let tokens = SidTokens::from_scratch(catalogue.codes().sizes());
+    let least = tokens.levels() * (data.max_history + 1);
+    if recipe.model.context < least {
+        return Err(Error::usage(
+            "model.context",
+            format!(
+                "is {}; a history of {} items and the ID that follows take {least} tokens: give at least that",
+                recipe.model.context, data.max_history
+            ),
+        ));
+    }
+    Ok(Serving {
+        tokens,
+        max_history: data.max_history,
+        seen_kept: data.seen_kept,
+        beam: recipe.evaluate.beam,
+        language: false,
+        asking: None,
+    })
 }
 
 /// The model that an unfinished run kept, as its checkpoint says; perhaps one that it kept later.

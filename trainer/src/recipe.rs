@@ -8,6 +8,7 @@ use crate::evidence::EvidenceRecipe;
 use crate::quantize::QuantizeRecipe;
 use crate::rl::reward::preference::PreferenceRecipe;
 use crate::sft::{ModelRecipe, TrainRecipe};
+use crate::tasks::{LanguageRecipe, TaskRecipe};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,6 +34,10 @@ pub struct Recipe {
     pub model: ModelRecipe,
     /// Its training.
     pub train: TrainRecipe,
+    /// What a pretrained language model is taught: a table `[[tasks]]` each.
+    pub tasks: Vec<TaskRecipe>,
+    /// How it reads that, and how it is asked.
+    pub language: LanguageRecipe,
     /// Co-visit evidence that re-ranks what it finds.
     pub evidence: EvidenceRecipe,
     /// Its evaluation.
@@ -178,6 +183,8 @@ impl Recipe {
         self.quantize.check()?;
         self.model.check()?;
         self.train.check()?;
+        self.tasks.iter().try_for_each(TaskRecipe::check)?;
+        self.language.check()?;
         self.evidence.check()?;
         self.evaluate.check()?;
         self.preference.check()

@@ -1,13 +1,11 @@
-//! Conversations as a model was taught to read them: the Jinja template of its folder, rendered with fuel, so
-//! that one which never ends is stopped. Elsewhere: tokens (`tokenizer`).
+//! Conversations as a model was taught to read them: the Jinja template of its folder. Elsewhere: how templates
+//! are rendered (`template`), tokens (`tokenizer`).
 
+use super::template::{Template, Unknown};
 use crate::error::{Error, Result};
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, ErrorKind, Value, context};
-use std::path::{Path, PathBuf};
+use minijinja::{Value, context};
+use std::path::Path;
 
-/// Instructions that a rendering may take: far more than any conversation's, some milliseconds.
-const FUEL: u64 = 200_000;
 /// Bytes of a template, and of what it may come from.
 const MOST_BYTES: u64 = 16 << 20;
 
@@ -23,8 +21,7 @@ pub struct Message {
 /// The template of a model.
 #[derive(Debug)]
 pub struct ChatTemplate {
-    path: PathBuf,
-    source: String,
+    template: Template,
     /// Special tokens that templates name: `bos_token`, `eos_token`.
     bos: String,
     eos: String,
@@ -49,13 +46,16 @@ impl ChatTemplate {
         let (bos, eos) = (token("bos_token"), token("eos_token"));
         let own = folder.join("chat_template.jinja");
         if own.is_file() {
-            return Ok(ChatTemplate { source: read(&own)?, path: own, bos, eos });
+            let template = Template::new(&own, "template", &read(&own)?)?;
+            return Ok(ChatTemplate { template, bos, eos });
         }
         let named = json["chat_template"]
             .as_array()
             .and_then(|list| list.iter().find(|t| t["name"] == "default")?["template"].as_str());
         match json["chat_template"].as_str().or(named) {
-            Some(source) => Ok(ChatTemplate { source: source.into(), path: config, bos, eos }),
+            Some(source) => {
+                Ok(ChatTemplate { template: Template::new(&config, "template", source)?, bos, eos })
+            }
             None => Err(Error::format(
                 &config,
                 "key chat_template",
@@ -69,22 +69,6 @@ impl ChatTemplate {
     /// # Errors
     /// What is wrong in the template, with its line; one that uses up its fuel; what it raises itself.
     pub fn render(&self, messages: &[Message], reply: bool) -> Result<String> {
-        let wrong = |e: minijinja::Error| {
-            let place = e.line().map_or("template".into(), |line| format!("template, line {line}"));
-            let problem = match e.kind() {
-                ErrorKind::OutOfFuel => format!("does not end within {FUEL} instructions"),
-                _ => e.to_string(),
-            };
-            Error::format(&self.path, place, problem)
-        };
-        let mut env = Environment::new();
-        env.set_fuel(Some(FUEL));
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        env.set_syntax(syntax.map_err(wrong)?);
-        env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        env.add_function("raise_exception", |said: String| -> std::result::Result<String, _> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, said))
-        });
         let turn =
             |m: &Message| context! { role => m.role.as_str(), content => m.content.as_str() };
         let messages: Vec<Value> = messages.iter().map(turn).collect();
@@ -94,9 +78,7 @@ impl ChatTemplate {
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
         };
-        env.template_from_str(&self.source)
-            .and_then(|template| template.render(given))
-            .map_err(wrong)
+        self.template.render(&given, Unknown::Empty)
     }
 }
 

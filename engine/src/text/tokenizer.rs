@@ -104,6 +104,14 @@ impl Tokenizer {
         self.guarded(|t| t.decode(tokens, true))
     }
 
+    /// The text of `tokens`, special ones by their names.
+    ///
+    /// # Errors
+    /// What the tokenizer ends with.
+    pub fn written(&self, tokens: &[u32]) -> Result<String> {
+        self.guarded(|t| t.decode(tokens, false))
+    }
+
     /// What one token stands for, special ones by their name: ` Paris`, `<|im_end|>`.
     pub fn shown(&self, token: u32) -> String {
         let alone = self.guarded(|t| t.decode(&[token], false));

@@ -10,9 +10,8 @@ use crate::observe::Observer;
 use engine::decode::{Beam, BeamSearch};
 use engine::evidence::{Evidence, Scratch};
 use engine::model::Transformer;
-use engine::recommender::{prompt, ranked};
+use engine::recommender::{Serving, ranked};
 use engine::sid::Catalogue;
-use engine::text::SidTokens;
 use engine::{Device, Recommender};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -109,8 +108,7 @@ pub fn evaluate_model(
     let plan = |limit| queries(data, settings.split, &Plan { limit, ..settings.plan });
     if settings.unconstrained {
         let queries = plan(settings.plan.limit);
-        let prompts =
-            unconstrained::prompts(&queries, catalogue, &serving.tokens, serving.max_history);
+        let prompts = unconstrained::prompts(&queries, catalogue, serving);
         observer.begin("unconstrained", prompts.len() as u64, "rows");
         let found = unconstrained::validity(
             recommender.model(),
@@ -180,8 +178,7 @@ pub struct Ranker<'a> {
     found: Option<&'a Found>,
     model: &'a Transformer,
     catalogue: &'a Catalogue,
-    tokens: &'a SidTokens,
-    max_history: usize,
+    serving: &'a Serving,
     beam: usize,
     widen: bool,
     evidence: Option<&'a Evidence>,
@@ -195,26 +192,15 @@ impl<'a> Ranker<'a> {
     pub fn new(
         model: &'a Transformer,
         catalogue: &'a Catalogue,
-        tokens: &'a SidTokens,
-        max_history: usize,
+        serving: &'a Serving,
         beam: usize,
     ) -> Self {
-        Ranker {
-            found: None,
-            model,
-            catalogue,
-            tokens,
-            max_history,
-            beam,
-            widen: true,
-            evidence: None,
-        }
+        Ranker { found: None, model, catalogue, serving, beam, widen: true, evidence: None }
     }
 
     /// The model of a folder alone, without its evidence.
     pub fn of(recommender: &'a Recommender, beam: usize) -> Self {
-        let (model, serving) = (recommender.model(), recommender.serving());
-        Ranker::new(model, recommender.catalogue(), &serving.tokens, serving.max_history, beam)
+        Ranker::new(recommender.model(), recommender.catalogue(), recommender.serving(), beam)
     }
 
     /// The same, re-ranked by evidence, under the name `fused`.
@@ -257,17 +243,13 @@ impl<'a> Ranker<'a> {
             let mut search = BeamSearch::new(
                 self.model,
                 self.catalogue.trie(),
-                self.tokens,
+                &self.serving.tokens,
                 width(&queries[same[0]]),
                 engine::ops::trie_softmax::Normalise::Allowed,
             )?;
             let prompts: Vec<Vec<u32>> = same
                 .iter()
-                .map(|&i| {
-                    let history = &queries[i].history;
-                    let recent = &history[history.len().saturating_sub(self.max_history)..];
-                    prompt(self.tokens, self.catalogue.codes(), recent)
-                })
+                .map(|&i| self.serving.prompt(self.catalogue.codes(), &queries[i].history))
                 .collect();
             for (&i, beams) in same.iter().zip(search.search(&prompts)?) {
                 out[i] = beams;

@@ -7,6 +7,7 @@ use super::protocol::Query;
 use crate::error::{Error, Result};
 use engine::model::transformer::Packed;
 use engine::model::{PromptCache, SuffixCache, Transformer, Workspace};
+use engine::recommender::Serving;
 use engine::sid::Catalogue;
 use engine::text::SidTokens;
 use rayon::prelude::*;
@@ -79,17 +80,8 @@ pub fn validity(
 }
 
 /// The prompts of queries.
-pub fn prompts(
-    queries: &[Query],
-    catalogue: &Catalogue,
-    tokens: &SidTokens,
-    max_history: usize,
-) -> Vec<Vec<u32>> {
-    let prompt = |q: &Query| {
-        let recent = &q.history[q.history.len().saturating_sub(max_history)..];
-        engine::recommender::prompt(tokens, catalogue.codes(), recent)
-    };
-    queries.iter().map(prompt).collect()
+pub fn prompts(queries: &[Query], catalogue: &Catalogue, serving: &Serving) -> Vec<Vec<u32>> {
+    queries.iter().map(|q| serving.prompt(catalogue.codes(), &q.history)).collect()
 }
 
 /// Whether these tokens spell the ID of an item, level by level.

@@ -131,6 +131,27 @@ impl Batch {
         }
     }
 
+    /// Labels without the sequences that they are of, for a loss that hands a part of a batch to another: with
+    /// `room`, as many rows as that.
+    ///
+    /// # Errors
+    /// A device without room.
+    pub(super) fn of_labels(
+        next: Vec<u32>,
+        teaching: Teaching,
+        room: Option<Room>,
+        device: Device,
+    ) -> Result<Batch> {
+        let rows = room.map_or(next.len(), |room| room.tokens);
+        Ok(Batch {
+            packed: Packed::new::<&[u32]>(&[]),
+            rows: Tensor::zeros_on(&[rows], DType::U32, device)?,
+            next,
+            teaching,
+            room,
+        })
+    }
+
     /// No sample yet, with room for later ones on `device`.
     ///
     /// # Errors

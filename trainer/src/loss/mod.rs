@@ -1,12 +1,14 @@
 //! Losses: what training minimises, and its gradient at the head's input. `batch` packs samples,
-//! `next_token` is cross-entropy over the whole vocabulary, `trie` over what the catalogue allows.
-//! Loss and head run on labelled rows alone.
+//! `next_token` is cross-entropy over the whole vocabulary, `trie` over what the catalogue allows, `mixed` both,
+//! label by label. Loss and head run on labelled rows alone.
 
 pub mod batch;
+pub mod mixed;
 pub mod next_token;
 pub mod trie;
 
 pub use batch::{Batch, Room, Sample, Teaching};
+pub use mixed::Mixed;
 pub use next_token::NextToken;
 pub use trie::TrieLoss;
 

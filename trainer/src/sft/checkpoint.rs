@@ -118,9 +118,14 @@ impl Checkpoints {
         if manifest.run == self.run {
             return Ok(());
         }
-        let problem = "an unfinished run here has other semantic IDs or another recipe: give those again, \
-                       --fresh to start anew, or another out";
-        Err(Error::format(&self.folder, "semantic IDs", problem))
+        let (place, what) = match manifest.run.from == self.run.from {
+            true => ("semantic IDs", "other semantic IDs or another recipe"),
+            false => ("model.from", "another pretrained model or other task files"),
+        };
+        let problem = format!(
+            "an unfinished run here has {what}: give those again, --fresh to start anew, or another out"
+        );
+        Err(Error::format(&self.folder, place, problem))
     }
 
     /// Whether one is due after step number `attempts`.

@@ -16,6 +16,9 @@ pub struct Identity {
     pub data: String,
     /// BLAKE3 of the semantic IDs.
     pub ids: String,
+    /// BLAKE3 of the pretrained model and the tasks that it is taught; empty from scratch.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub from: String,
 }
 
 /// Keys that change no result: paths (what lies there has its digest) and how work is cut or kept.
@@ -43,7 +46,13 @@ impl Identity {
             recipe: essential(plain(recipe)),
             data: data.to_string(),
             ids: hash.finalize().to_hex().to_string(),
+            from: String::new(),
         }
+    }
+
+    /// The same run where it starts from a pretrained model and tasks with the digest `from`.
+    pub fn starting(self, from: String) -> Identity {
+        Identity { from, ..self }
     }
 
     /// What differs between this run's recipe and data and those given, in words; empty if nothing.
@@ -65,6 +74,7 @@ pub fn differences_to_model(there: (&Value, &str), recipe: &Recipe, data: &str) 
         recipe: essential(recipe_there.clone()),
         data: data_there.into(),
         ids: String::new(),
+        from: String::new(),
     };
     run.differences(recipe, data)
 }

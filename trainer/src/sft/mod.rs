@@ -19,8 +19,9 @@ pub use checkpoint::Checkpoints;
 pub use folder::RunFolder;
 pub use identity::{Identity, differences_to_model};
 pub use recipe::{ModelRecipe, Objective, Stored, TrainRecipe};
-pub use run::{Hooks, train};
+pub use run::{Hooks, Job, learn, room_for, train};
 pub use state::Position;
+pub use teacher::Teacher;
 
 use crate::memory::MemoryPlan;
 use serde::Serialize;

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelRecipe {
+    /// Folder of a pretrained language model (Hugging Face layout, or a .gguf file) that is trained on `[[tasks]]`;
+    /// its sizes are its own then. Empty trains from scratch.
+    pub from: String,
     /// Block family: `llama`, `qwen2` or `qwen3`.
     pub architecture: String,
     /// Width of the residual stream.
@@ -57,6 +60,7 @@ impl From<Stored> for DType {
 impl Default for ModelRecipe {
     fn default() -> Self {
         ModelRecipe {
+            from: String::new(),
             architecture: "llama".into(),
             hidden_size: 128,
             layers: 2,

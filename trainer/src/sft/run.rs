@@ -44,7 +44,7 @@ pub fn train(
     sequences: &[Vec<u32>],
     seed: u64,
     observer: &dyn Observer,
-    mut hooks: Hooks<'_>,
+    hooks: Hooks<'_>,
 ) -> Result<History> {
     let (model, train) = recipe;
     let (codes, trie, tokens) = ids;
@@ -69,13 +69,54 @@ pub fn train(
         Objective::Trie => Box::new(TrieLoss::new(trie, tokens, train.smoothing as f32, on)?),
         Objective::Vocabulary => Box::new(NextToken::new(train.smoothing as f32, on)?),
     };
-    let room = room(train, tokens.levels(), &sequences);
+    let teacher = Teacher::new(&sequences, codes.len(), train)?;
+    let plans = |epoch: u64| -> Result<Vec<Vec<Sample>>> {
+        Ok(plan(&sequences, codes, tokens, teacher.as_ref(), train, seed, epoch))
+    };
+    let job = Job {
+        train,
+        config,
+        weights: Box::new(|config| Weights::random(config, seed, model.init_std as f32)),
+        loss,
+        room: room(train, tokens.levels(), &sequences),
+        plans: &plans,
+    };
+    learn(job, seed, observer, hooks)
+}
+
+/// What is trained, from where, on what.
+pub struct Job<'a> {
+    /// How.
+    pub train: &'a TrainRecipe,
+    /// The model's sizes.
+    pub config: Config,
+    /// Its weights before the first step, f32 in host memory.
+    pub weights: Box<dyn FnOnce(&Config) -> Weights + 'a>,
+    /// What is minimised.
+    pub loss: Box<dyn Loss + 'a>,
+    /// Room for any batch of [`Job::plans`].
+    pub room: Room,
+    /// The packed batches of an epoch: a pure function of its number.
+    pub plans: &'a dyn Fn(u64) -> Result<Vec<Vec<Sample>>>,
+}
+
+/// Does `job`, or goes on with it from the newest checkpoint: the bits are the same either way.
+///
+/// # Errors
+/// As [`train`], and what the plans end with.
+pub fn learn(
+    job: Job<'_>,
+    seed: u64,
+    observer: &dyn Observer,
+    mut hooks: Hooks<'_>,
+) -> Result<History> {
+    let Job { train, config, weights, loss, room, plans } = job;
+    let on = Placement::on(hooks.device);
     let memory = memory(&config, train, room, loss.as_ref(), on);
     memory.check()?;
     observer.note(&memory.to_string());
     let mut optimiser = AdamW::new(&config, train.adamw, on)?;
-    let weights = Weights::random(&config, seed, model.init_std as f32);
-    let weights = optimiser.adopt(weights)?;
+    let weights = optimiser.adopt(weights(&config))?;
     let mut run = Run {
         train,
         seed,
@@ -101,11 +142,10 @@ pub fn train(
     }
     run.at.history.memory = Some(memory);
 
-    // The plan of an epoch is a pure function of seed and epoch, so the number of steps is known.
-    let teacher = Teacher::new(&sequences, codes.len(), train)?;
-    let plans = |epoch| plan(&sequences, codes, tokens, teacher.as_ref(), train, seed, epoch);
-    let steps_an_epoch = plans(0).len().div_ceil(train.accumulate) as u64;
-    let steps = steps_an_epoch * train.epochs;
+    // The plan of an epoch is a pure function of its number, so the number of steps is known.
+    let mut next = (run.at.epoch, plans(run.at.epoch)?);
+    let first = if run.at.epoch == 0 { next.1.len() } else { plans(0)?.len() };
+    let steps = first.div_ceil(train.accumulate) as u64 * train.epochs;
     let schedule = Schedule {
         peak: train.lr as f32,
         warmup: (steps as f64 * train.warmup).round() as u64,
@@ -118,7 +158,10 @@ pub fn train(
         observer.resumed(run.at.attempts(), run.at.epoch);
     }
     while !run.at.done && run.at.epoch < train.epochs {
-        let over = run.epoch(&plans(run.at.epoch), &schedule, observer, &mut hooks)?;
+        if next.0 != run.at.epoch {
+            next = (run.at.epoch, plans(run.at.epoch)?);
+        }
+        let over = run.epoch(&next.1, &schedule, observer, &mut hooks)?;
         if !over {
             run.checkpoint(&mut hooks, observer)?;
             run.at.history.stopped = true;
@@ -258,6 +301,14 @@ fn room(train: &TrainRecipe, levels: usize, sequences: &[&[u32]]) -> Room {
         sequences: (most / shortest.max(1)).min(sequences.len()),
         taught: if train.teacher > 0.0 { teacher::TOP } else { 0 },
     }
+}
+
+/// Room for any batch of samples of at most `longest` tokens, packed as `train` says.
+pub fn room_for(train: &TrainRecipe, longest: usize) -> Room {
+    // A sample is read but for its last token, and has two at least.
+    let tokens = (train.batch_tokens - 1).saturating_add(longest.saturating_sub(1));
+    let taught = if train.teacher > 0.0 { teacher::TOP } else { 0 };
+    Room { tokens, sequences: tokens, taught }
 }
 
 /// What training takes at its largest batch.

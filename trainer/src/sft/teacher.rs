@@ -19,7 +19,7 @@ const ROUNDING: f64 = 1e-4;
 
 /// What the teacher expects at every event of every training sequence.
 #[derive(Debug)]
-pub(super) struct Teacher {
+pub struct Teacher {
     /// The share of a label that it takes where it expects anything.
     weight: f32,
     /// Where a sequence's events begin in `events`.
@@ -33,11 +33,7 @@ impl Teacher {
     ///
     /// # Errors
     /// An item outside of the catalogue.
-    pub(super) fn new(
-        sequences: &[&[u32]],
-        items: usize,
-        train: &TrainRecipe,
-    ) -> Result<Option<Teacher>> {
+    pub fn new(sequences: &[&[u32]], items: usize, train: &TrainRecipe) -> Result<Option<Teacher>> {
         if train.teacher == 0.0 {
             return Ok(None);
         }
@@ -62,7 +58,7 @@ impl Teacher {
     /// Adds what event `event` of sequence `sequence`, whose item is `label`, gives to each code of its ID.
     /// At a level the teacher's mixture is conditioned on the label's codes before it, since there the
     /// model stands: t(c) = w · q(c | prefix) · q(prefix) / ((1 − w) + w · q(prefix)).
-    pub(super) fn teach(
+    pub fn teach(
         &self,
         (sequence, event): (usize, usize),
         label: u32,

@@ -240,9 +240,12 @@ fn what_cannot_be_taught_is_told_with_its_mend() {
         "endless.toml",
         &task("{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}"),
     );
-    let empty = file("empty.toml", &task("{{ item.sid if item.title == 0 }}"));
+    let empty = file("empty.toml", &task(r#"{{ item.sid if item.title == 0 else "" }}"#));
     let stranger = file("stranger.toml", &task("{{ item.colour }}"));
-    let long = file("long.toml", &task("{{ item.sid }}").replace("\"q\"", "\"{{ 'q' * 400 }}\""));
+    let long = file(
+        "long.toml",
+        &task("{{ item.sid }}").replace("\"q\"", "\"{% for i in range(400) %}q{% endfor %}\""),
+    );
     let mut nameless = data.clone();
     for item in &mut nameless.items {
         item.title = format!("item {}", item.id);

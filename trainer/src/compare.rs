@@ -192,9 +192,8 @@ fn train(
 ) -> Result<Downstream> {
     let began = Instant::now();
     let (recommender, _) = pipeline::train(data, catalogue, recipe, out, observer)?;
-    let tokens = &recommender.serving().tokens;
-    let mut ranker =
-        Ranker::new(recommender.model(), catalogue, tokens, data.max_history, recipe.evaluate.beam);
+    let (model, serving) = (recommender.model(), recommender.serving());
+    let mut ranker = Ranker::new(model, catalogue, serving, recipe.evaluate.beam);
     let plan = Plan { batch: recipe.evaluate.batch, ..Plan::default() };
     let rows = data.rows(Split::Valid).len();
     observer.begin("evaluate", rows as u64, "rows");

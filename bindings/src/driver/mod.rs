@@ -15,7 +15,6 @@ mod module;
 mod readback;
 mod staging;
 mod stream;
-#[cfg(feature = "conformance")]
 mod tensor_map;
 
 pub use buffer::{Buffer, Element, Float};
@@ -28,5 +27,4 @@ pub(crate) use launch::{ByValue, Grid, same_gpu};
 pub use module::Image;
 pub(crate) use module::{IMAGES, NVCC};
 pub use readback::Readback;
-#[cfg(feature = "conformance")]
 pub(crate) use tensor_map::TensorMap;

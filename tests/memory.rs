@@ -119,7 +119,7 @@ impl<'a> Training<'a> {
         loss.place(&model.config, batch).unwrap();
         loss::pass(loss.as_mut(), model, batch, 1e-3, dropout, ws, gradients).unwrap();
         losses.clear().unwrap();
-        loss.add_losses(losses).unwrap();
+        loss::add_losses(loss.as_ref(), losses).unwrap();
         optimiser.norm(&gradients.weights).unwrap();
         optimiser.set_pace(1e-3, 1.0).unwrap();
         optimiser.step(&mut model.weights, &gradients.weights, losses).unwrap();

@@ -204,7 +204,7 @@ fn a_captured_pass_serves_every_batch() {
                     sum.clear()?;
                     let dropout = Some(Dropout { p: 0.2, stream: &stream });
                     loss::pass(loss.as_mut(), &model, batch, 1.0, dropout, &mut ws, &mut g)?;
-                    loss.add_losses(&mut sum)
+                    loss::add_losses(loss.as_ref(), &mut sum)
                 };
                 match replayed {
                     true => replay.run(CUDA, pass).unwrap(),

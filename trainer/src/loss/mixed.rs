@@ -20,8 +20,8 @@ pub struct Mixed<'a> {
 #[derive(Debug)]
 enum Kind<'a> {
     /// IDs whose tokens lie in this range.
-    Ids(Range<u32>, TrieLoss<'a>),
-    Words(NextToken),
+    Ids(Range<u32>, Box<TrieLoss<'a>>),
+    Words(Box<NextToken>),
 }
 
 #[derive(Debug)]
@@ -46,8 +46,8 @@ impl<'a> Mixed<'a> {
         smoothing: f32,
         on: Placement,
     ) -> Result<Mixed<'a>> {
-        let ids = tries.into_iter().map(|(range, trie)| Kind::Ids(range, trie));
-        let kinds = ids.chain([Kind::Words(NextToken::new(smoothing, on)?)]);
+        let ids = tries.into_iter().map(|(range, trie)| Kind::Ids(range, Box::new(trie)));
+        let kinds = ids.chain([Kind::Words(Box::new(NextToken::new(smoothing, on)?))]);
         let part = |kind| {
             Ok(Part {
                 kind,
@@ -71,8 +71,8 @@ impl<'a> Part<'a> {
 
     fn loss(&self) -> &(dyn Loss + 'a) {
         match &self.kind {
-            Kind::Ids(_, trie) => trie,
-            Kind::Words(words) => words,
+            Kind::Ids(_, trie) => trie.as_ref(),
+            Kind::Words(words) => words.as_ref(),
         }
     }
 
@@ -161,8 +161,8 @@ impl Loss for Mixed<'_> {
         if mixed { convert::forward(&self.wide, dnormed) } else { Ok(()) }
     }
 
-    fn losses(&self) -> Vec<&Tensor> {
-        self.parts.iter().filter(|p| p.runs()).flat_map(|p| p.loss().losses()).collect()
+    fn each_loss<'a>(&'a self, visit: &mut dyn FnMut(&'a Tensor)) {
+        self.parts.iter().filter(|p| p.runs()).for_each(|p| p.loss().each_loss(visit));
     }
 }
 

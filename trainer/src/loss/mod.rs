@@ -46,11 +46,24 @@ pub trait Loss {
         dhead: &mut Tensor,
     ) -> Result<()>;
 
-    /// Adds the losses that [`Loss::at_head`] has left to `sum`, where they lie.
-    ///
-    /// # Errors
-    /// The device's.
-    fn add_losses(&self, sum: &mut Sum) -> Result<()>;
+    /// Shows the losses that [`Loss::at_head`] has left, where they lie.
+    fn each_loss<'a>(&'a self, visit: &mut dyn FnMut(&'a Tensor));
+}
+
+/// Adds the losses that `loss` has left to `sum`: on the CPU one by one, on a GPU as one table, so that the same
+/// call again copies nothing and can be captured.
+///
+/// # Errors
+/// The device's.
+pub fn add_losses(loss: &dyn Loss, sum: &mut Sum) -> Result<()> {
+    let (mut on_gpu, mut done) = (Vec::new(), Ok(()));
+    loss.each_loss(&mut |x| match x.device() {
+        engine::Device::Cpu if done.is_ok() => done = sum.add([x]),
+        engine::Device::Cpu => {}
+        engine::Device::Cuda(_) => on_gpu.push(x),
+    });
+    done?;
+    if on_gpu.is_empty() { Ok(()) } else { sum.add(on_gpu) }
 }
 
 /// Forward, loss and backward of a batch that `loss` has placed: the losses stay where they were computed, their
@@ -94,6 +107,6 @@ pub fn forward_backward(
     loss.place(&model.config, batch)?;
     pass(loss, model, batch, scale, dropout, ws, gradients)?;
     let mut sum = Sum::new(model.placement().device)?;
-    loss.add_losses(&mut sum)?;
+    add_losses(loss, &mut sum)?;
     sum.read()
 }

@@ -4,7 +4,6 @@
 use super::{Batch, Loss, Room};
 use engine::model::{Config, Placement, Transformer};
 use engine::ops::cross_entropy;
-use engine::ops::reduce::Sum;
 use engine::{Device, Result, Tensor};
 
 /// The loss and its buffer.
@@ -77,7 +76,7 @@ impl Loss for NextToken {
         )
     }
 
-    fn add_losses(&self, sum: &mut Sum) -> Result<()> {
-        sum.add([&self.loss])
+    fn each_loss<'a>(&'a self, visit: &mut dyn FnMut(&'a Tensor)) {
+        visit(&self.loss);
     }
 }

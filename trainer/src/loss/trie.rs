@@ -4,7 +4,6 @@
 
 use super::{Batch, Loss, Room, Teaching};
 use engine::model::{Config, Placement, Transformer};
-use engine::ops::reduce::Sum;
 use engine::ops::trie_softmax::loss::{self, LossSpec, Targets};
 use engine::ops::{convert, embedding, linear};
 use engine::sid::Trie;
@@ -236,8 +235,8 @@ impl Loss for TrieLoss<'_> {
         if mixed { convert::forward(&self.wide, dnormed) } else { Ok(()) }
     }
 
-    fn add_losses(&self, sum: &mut Sum) -> Result<()> {
-        sum.add(self.levels.iter().map(|level| &level.loss))
+    fn each_loss<'a>(&'a self, visit: &mut dyn FnMut(&'a Tensor)) {
+        self.levels.iter().for_each(|level| visit(&level.loss));
     }
 }
 

@@ -125,7 +125,7 @@ impl Run<'_> {
                 let p = train.dropout as f32;
                 let dropout = (p > 0.0).then_some(Dropout { p, stream: &*stream });
                 loss::pass(loss.as_mut(), model, batch, scale, dropout, ws, gradients)?;
-                loss.add_losses(losses)
+                loss::add_losses(loss.as_ref(), losses)
             })?;
         }
         optimiser.set_pace(schedule.at(at), left)?;

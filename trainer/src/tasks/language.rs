@@ -35,8 +35,11 @@ pub struct Language {
     kept: Kept,
 }
 
+/// Tokens of texts by the texts' digests, and about how many bytes they take.
+type Known = (HashMap<[u8; 32], Arc<[u32]>>, usize);
+
 #[derive(Debug, Default)]
-struct Kept(Mutex<(HashMap<[u8; 32], Arc<[u32]>>, usize)>);
+struct Kept(Mutex<Known>);
 
 impl Language {
     /// Of the model in `folder`, whose `tokenizer` knows the semantic IDs; `bos` begins texts of a tokenizer
